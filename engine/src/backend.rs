@@ -1,0 +1,147 @@
+//! The contract that a family of locks fulfils for the engine.
+//!
+//! A back end knows how to open, take and release one lock of the outside
+//! world. It knows nothing about owners, queues or quotas. Its terms:
+//!
+//! - A [`Space`] opens locks by name.
+//! - A [`Resource`] is one open lock, such as an open file description. A
+//!   resource never conflicts with itself, and one unlock releases whatever it
+//!   holds; the engine therefore lets one state machine alone use it.
+//! - A [`Wait`] is one request of a resource that waits outside.
+//!
+//! Every back end passes [`conformance`](crate::conformance).
+
+use crate::{Error, LockName, Mode};
+use std::{fmt, sync::Arc};
+
+/// What a lock is, whatever it was called (S3).
+///
+/// Two resources with equal identities are the same lock. Equal locks with
+/// different identities cost order and deadlock detection, never exclusion;
+/// when in doubt, split.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Identity {
+    /// A file.
+    File {
+        /// Its device.
+        device: u64,
+        /// Its inode, which cannot be used again while the resource is open.
+        inode: u64,
+        /// Its path as well, where inode numbers are not to be trusted.
+        path: Option<Box<str>>,
+    },
+    /// A name in a realm of its own, such as a server's.
+    Named {
+        /// The realm, unique in this process.
+        realm: u64,
+        /// The lock in it.
+        lock: u64,
+    },
+}
+
+/// Which requests a resource is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Shared requests only.
+    Shared,
+    /// Any request. A back end may fall back to what the outside permits;
+    /// [`Resource::permits`] tells.
+    Any,
+}
+
+/// What [`Space::open`] found.
+pub struct Opened {
+    /// What it is.
+    pub identity: Identity,
+    /// The family of locks that carries the exclusion. The same identity in
+    /// two families is refused.
+    pub family: &'static str,
+    /// The open lock.
+    pub resource: Arc<dyn Resource>,
+}
+
+impl fmt::Debug for Opened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Opened")
+            .field("identity", &self.identity)
+            .field("family", &self.family)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A place in which locks are opened by name, such as a granted directory.
+pub trait Space: Send + Sync + 'static {
+    /// Opens the lock called `name`, creating it if that is permitted.
+    ///
+    /// # Errors
+    /// Whatever keeps it from opening. Nothing is created then.
+    fn open(&self, name: &LockName, access: Access) -> Result<Opened, Error>;
+
+    /// What `name` leads to now; `None` if to nothing.
+    ///
+    /// # Errors
+    /// Whatever keeps it from looking.
+    fn identify(&self, name: &LockName) -> Result<Option<Identity>, Error>;
+}
+
+/// One open lock of the outside world.
+pub trait Resource: Send + Sync + 'static {
+    /// Whether it can be taken in this mode at all.
+    fn permits(&self, mode: Mode) -> bool;
+
+    /// Takes the lock without waiting; `false` if somebody else holds it.
+    ///
+    /// # Errors
+    /// Anything but "somebody else holds it".
+    fn try_lock(&self, mode: Mode) -> Result<bool, Error>;
+
+    /// Releases the lock, also if it is not held.
+    ///
+    /// # Errors
+    /// Only if the lock could not be released.
+    fn unlock(&self) -> Result<(), Error>;
+
+    /// Whether any name still leads to it.
+    ///
+    /// # Errors
+    /// Whatever keeps it from looking.
+    fn is_linked(&self) -> Result<bool, Error>;
+
+    /// Prepares to wait for the lock. The resource must not hold it, and is
+    /// not used otherwise until the wait has ended.
+    ///
+    /// # Errors
+    /// Whatever keeps the wait from being prepared.
+    fn begin_wait(&self, mode: Mode) -> Result<Arc<dyn Wait>, Error>;
+}
+
+/// One request that waits outside.
+pub trait Wait: Send + Sync + 'static {
+    /// Waits on the calling thread. Called at most once.
+    ///
+    /// # Errors
+    /// Whatever ended the wait other than the lock or [`cancel`](Wait::cancel).
+    fn run(&self) -> Result<Waited, Error>;
+
+    /// Ends [`run`](Wait::run), also before it has begun.
+    fn cancel(&self) -> Cancel;
+}
+
+/// How a [`Wait`] ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waited {
+    /// The resource holds the lock.
+    Granted,
+    /// It was cancelled. The resource may hold the lock all the same.
+    Cancelled,
+}
+
+/// What [`Wait::cancel`] achieved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cancel {
+    /// `run` returns at once.
+    Prompt,
+    /// `run` cannot be woken: it returns when the lock is granted. The
+    /// resource belongs to the wait from now on.
+    Abandoned,
+}

@@ -1,0 +1,127 @@
+//! The one error type of the engine.
+
+use std::{borrow::Cow, fmt, io};
+
+/// What went wrong, in the cases a guest can tell apart.
+///
+/// The list is that of `error-code` in the WIT package; it is complete, so a
+/// `match` on it needs no wildcard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// Somebody else holds the lock or waits for it.
+    WouldBlock,
+    /// The deadline of the request, or the longest wait allowed, has passed.
+    TimedOut,
+    /// The wait could never end (S9).
+    Deadlock,
+    /// The operating system denies access.
+    Access,
+    /// The policy denies it.
+    NotPermitted,
+    /// A directory is missing, or a file that may not be created.
+    NoEntry,
+    /// The name cannot name a lock.
+    InvalidName,
+    /// The name leads to something that is not a regular file.
+    NotAFile,
+    /// A quota of the owner is used up (S15).
+    LimitExceeded,
+    /// The host is short of a resource; the same call may succeed later.
+    Unavailable,
+    /// The platform or the file system cannot do this.
+    Unsupported,
+    /// The owner was closed, or the lock file is no longer the one its name
+    /// leads to.
+    Lost,
+    /// An input/output error.
+    Io,
+}
+
+impl ErrorKind {
+    fn text(self) -> &'static str {
+        match self {
+            ErrorKind::WouldBlock => "the lock is held or waited for by somebody else",
+            ErrorKind::TimedOut => "timed out while waiting for the lock",
+            ErrorKind::Deadlock => "waiting for the lock could never end",
+            ErrorKind::Access => "the operating system denies access to the lock file",
+            ErrorKind::NotPermitted => "not permitted by the policy of the host",
+            ErrorKind::NoEntry => "no such file or directory",
+            ErrorKind::InvalidName => "the name cannot name a lock",
+            ErrorKind::NotAFile => "not a regular file",
+            ErrorKind::LimitExceeded => "a quota is used up",
+            ErrorKind::Unavailable => "the host is short of a resource",
+            ErrorKind::Unsupported => "not supported here",
+            ErrorKind::Lost => "the lock was lost",
+            ErrorKind::Io => "input/output error",
+        }
+    }
+}
+
+/// Why a lock operation failed: a [kind](ErrorKind) and, where it helps, what
+/// exactly the matter was.
+///
+/// The detail is for the host's logs; it may name things that a guest must not
+/// learn (S17).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error {
+    kind: ErrorKind,
+    detail: Option<Cow<'static, str>>,
+}
+
+impl Error {
+    /// An error of a kind with what exactly the matter was.
+    #[cold]
+    pub fn new(kind: ErrorKind, detail: impl Into<Cow<'static, str>>) -> Error {
+        Error {
+            kind,
+            detail: Some(detail.into()),
+        }
+    }
+
+    /// The kind of the error.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// What exactly the matter was, for the host's logs.
+    pub fn detail(&self) -> Option<&str> {
+        self.detail.as_deref()
+    }
+
+    /// Translates an error of the operating system. The platform knows its
+    /// error numbers; what it does not know is judged by `io::ErrorKind`.
+    #[cold]
+    pub(crate) fn from_io(error: &io::Error) -> Error {
+        let kind = crate::file::sys::classify(error).unwrap_or(match error.kind() {
+            io::ErrorKind::NotFound => ErrorKind::NoEntry,
+            // cap-std reports a path that leads out of its directory so, with
+            // an error number of its own making: none.
+            io::ErrorKind::PermissionDenied if error.raw_os_error().is_none() => {
+                ErrorKind::NotPermitted
+            }
+            io::ErrorKind::PermissionDenied => ErrorKind::Access,
+            io::ErrorKind::OutOfMemory => ErrorKind::Unavailable,
+            io::ErrorKind::Unsupported => ErrorKind::Unsupported,
+            _ => ErrorKind::Io,
+        });
+        Error::new(kind, error.to_string())
+    }
+}
+
+impl From<ErrorKind> for Error {
+    fn from(kind: ErrorKind) -> Error {
+        Error { kind, detail: None }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind.text())?;
+        match &self.detail {
+            Some(detail) => write!(f, ": {detail}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Error {}

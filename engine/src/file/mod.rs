@@ -1,0 +1,197 @@
+//! Locks on the files of a directory, taken as the operating system's own.
+
+mod family;
+mod resource;
+pub(crate) mod sys;
+
+pub use family::Family;
+pub use sys::set_wake_signal;
+
+use crate::sync::Mutex;
+use crate::{
+    Error, ErrorKind, LockName,
+    backend::{Access, Identity, Opened, Space},
+};
+use cap_std::fs::{Dir, File, Metadata, OpenOptions};
+use resource::FileResource;
+use std::{
+    collections::HashMap,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+/// How far a file system's answers can be relied on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FileSystem {
+    /// Local: inode numbers identify files, the kernel keeps the locks.
+    Local,
+    /// Local, but inode numbers may mean nothing, as with FUSE.
+    Foreign,
+    /// A server keeps the locks, or nobody does.
+    Network,
+}
+
+/// A directory whose files are locks.
+///
+/// Lock files are created on demand, with mode `0666` less the umask, and
+/// never written to, truncated or removed. Names are resolved by `cap-std`,
+/// which keeps them below the directory, symlinks included.
+#[derive(Debug)]
+pub struct FileSpace {
+    dir: Dir,
+    family: Family,
+    create: bool,
+    network: bool,
+    /// Tells files of different spaces apart where inode numbers do not.
+    number: u64,
+    /// The devices seen by `open`. A device that it has not seen cannot be
+    /// that of an open lock.
+    devices: Mutex<HashMap<u64, FileSystem>>,
+}
+
+impl FileSpace {
+    /// The files below `dir`: family [`Family::Posix`], created on demand, not
+    /// on network file systems.
+    pub fn new(dir: Dir) -> FileSpace {
+        static NUMBERS: AtomicU64 = AtomicU64::new(0);
+        FileSpace {
+            dir,
+            family: Family::Posix,
+            create: true,
+            network: false,
+            number: NUMBERS.fetch_add(1, Ordering::Relaxed),
+            devices: Mutex::default(),
+        }
+    }
+
+    /// Which family of locks carries the exclusion.
+    pub fn family(mut self, family: Family) -> FileSpace {
+        self.family = family;
+        self
+    }
+
+    /// Whether missing lock files may be created.
+    pub fn create(mut self, create: bool) -> FileSpace {
+        self.create = create;
+        self
+    }
+
+    /// Whether lock files may lie on a network file system, where any request
+    /// may hang, `flock` may be `fcntl` underneath, and a server decides.
+    pub fn network(mut self, network: bool) -> FileSpace {
+        self.network = network;
+        self
+    }
+
+    /// The space for a [`Grant`](crate::Grant).
+    pub fn into_space(self) -> Arc<dyn Space> {
+        Arc::new(self)
+    }
+
+    /// Opens the file for as much of `access` as the file system permits.
+    fn open_file(&self, name: &LockName, access: Access) -> io::Result<(File, Access)> {
+        let path = name.as_path();
+        if access == Access::Any {
+            let mut options = open_options();
+            options.read(true).write(true).create(self.create);
+            match self.dir.open_with(path, &options) {
+                // A file that may only be read can still be locked shared.
+                Err(error) if sys::is_read_only(&error) => {}
+                opened => return opened.map(|file| (file, Access::Any)),
+            }
+        }
+        let read = || self.dir.open_with(path, open_options().read(true));
+        match read() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.create => {
+                let mut options = open_options();
+                self.dir.open_with(path, options.write(true).create(true))?;
+                read()
+            }
+            opened => opened,
+        }
+        .map(|file| (file, Access::Shared))
+    }
+
+    /// Wrongly split identities are safe, wrongly merged ones are not: where
+    /// inode numbers cannot be trusted, the name joins them (S3).
+    fn identity(&self, metadata: &Metadata, kind: FileSystem, name: &LockName) -> Identity {
+        let (device, inode) = sys::numbers(metadata);
+        let path = match kind {
+            FileSystem::Local => None,
+            FileSystem::Foreign | FileSystem::Network => {
+                Some(format!("{}:{name}", self.number).into())
+            }
+        };
+        Identity::File {
+            device,
+            inode,
+            path,
+        }
+    }
+}
+
+/// Options under which no open waits or acquires a terminal, whatever the name
+/// leads to.
+fn open_options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    sys::never_wait(&mut options);
+    options
+}
+
+impl Space for FileSpace {
+    fn open(&self, name: &LockName, access: Access) -> Result<Opened, Error> {
+        // Opening a device can have effects of its own, so look first. The
+        // check that counts comes after.
+        match self.dir.metadata(name.as_path()) {
+            Ok(found) if !found.is_file() => return Err(not_a_file(name)),
+            _ => {}
+        }
+        let (file, access) = self
+            .open_file(name, access)
+            .map_err(|error| Error::from_io(&error))?;
+        let metadata = file.metadata().map_err(|error| Error::from_io(&error))?;
+        if !metadata.is_file() {
+            return Err(not_a_file(name));
+        }
+        let file = file.into_std();
+        let kind = sys::file_system(&file).map_err(|error| Error::from_io(&error))?;
+        if kind == FileSystem::Network && !self.network {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                format!(
+                    "{name:?} is on a network file system, where a request may hang; \
+                     the grant must opt in"
+                ),
+            ));
+        }
+        self.devices.lock().insert(sys::numbers(&metadata).0, kind);
+        Ok(Opened {
+            identity: self.identity(&metadata, kind, name),
+            family: self.family.name(),
+            resource: Arc::new(FileResource::new(file, self.family, access)),
+        })
+    }
+
+    fn identify(&self, name: &LockName) -> Result<Option<Identity>, Error> {
+        match self.dir.metadata(name.as_path()) {
+            Ok(metadata) => {
+                let device = sys::numbers(&metadata).0;
+                let seen = self.devices.lock().get(&device).copied();
+                let kind = seen.unwrap_or(FileSystem::Local);
+                Ok(Some(self.identity(&metadata, kind, name)))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::from_io(&error)),
+        }
+    }
+}
+
+fn not_a_file(name: &LockName) -> Error {
+    Error::new(
+        ErrorKind::NotAFile,
+        format!("{name:?} leads to something that is not a regular file"),
+    )
+}

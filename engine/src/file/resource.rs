@@ -1,0 +1,54 @@
+//! An open lock file as a resource of the engine.
+
+use super::{Family, sys};
+use crate::{
+    Error, Mode,
+    backend::{Access, Resource, Wait},
+};
+use std::{fs::File, io, sync::Arc};
+
+/// One open file description.
+pub(super) struct FileResource {
+    file: File,
+    family: Family,
+    access: Access,
+}
+
+impl FileResource {
+    pub(super) fn new(file: File, family: Family, access: Access) -> FileResource {
+        FileResource {
+            file,
+            family,
+            access,
+        }
+    }
+}
+
+/// `Error::from_io`, out of the way of what succeeds.
+fn translate<T>(result: io::Result<T>) -> Result<T, Error> {
+    result.map_err(|error| Error::from_io(&error))
+}
+
+impl Resource for FileResource {
+    fn permits(&self, mode: Mode) -> bool {
+        // An exclusive `fcntl` lock wants a description open for writing.
+        mode == Mode::Shared || self.access == Access::Any || self.family == Family::Flock
+    }
+
+    fn try_lock(&self, mode: Mode) -> Result<bool, Error> {
+        translate(sys::try_lock(&self.file, self.family, mode))
+    }
+
+    fn unlock(&self) -> Result<(), Error> {
+        translate(sys::unlock(&self.file, self.family))
+    }
+
+    fn is_linked(&self) -> Result<bool, Error> {
+        translate(sys::is_linked(&self.file))
+    }
+
+    fn begin_wait(&self, mode: Mode) -> Result<Arc<dyn Wait>, Error> {
+        let wait = translate(sys::KernelWait::new(&self.file, self.family, mode))?;
+        Ok(Arc::new(wait))
+    }
+}

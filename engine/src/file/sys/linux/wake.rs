@@ -1,0 +1,165 @@
+//! Calling a thread back from the kernel: one real-time signal.
+//!
+//! A signal alone loses the race with a thread that is about to enter the
+//! kernel. So the descriptor of the wait is first replaced by one that cannot
+//! be locked: a thread that has not entered finds that one, and a thread that
+//! has is woken by the signal.
+
+use crate::{Error, ErrorKind};
+use std::{
+    io,
+    mem::MaybeUninit,
+    os::fd::{AsRawFd, BorrowedFd, OwnedFd},
+    ptr,
+    sync::OnceLock,
+};
+
+/// Added to the first real-time signal: beyond those that debuggers, thread
+/// libraries and profilers are known to take first.
+const DEFAULT_OFFSET: libc::c_int = 7;
+
+/// The signal in use; `None` if there is none.
+static SIGNAL: OnceLock<Option<libc::c_int>> = OnceLock::new();
+
+pub(crate) fn choose_wake_signal(signal: Option<i32>) -> Result<(), Error> {
+    let refuse = |why: String| Err(Error::new(ErrorKind::Unavailable, why));
+    if let Some(signal) = signal
+        && !(libc::SIGRTMIN()..=libc::SIGRTMAX()).contains(&signal)
+    {
+        return refuse(format!("{signal} is not a real-time signal"));
+    }
+    let mut refused = None;
+    let mut chosen = false;
+    SIGNAL.get_or_init(|| {
+        chosen = true;
+        signal.filter(|signal| match install(*signal) {
+            Ok(()) => true,
+            Err(error) => {
+                refused = Some(error);
+                false
+            }
+        })
+    });
+    match refused {
+        Some(error) => refuse(error.to_string()),
+        None if chosen => Ok(()),
+        None => refuse("the signal that ends waits was chosen before".into()),
+    }
+}
+
+/// The signal in use, which is the default one if nobody chose.
+fn signal() -> Option<libc::c_int> {
+    *SIGNAL.get_or_init(|| {
+        let signal = libc::SIGRTMIN() + DEFAULT_OFFSET;
+        match install(signal) {
+            Ok(()) => Some(signal),
+            Err(error) => {
+                tracing::warn!(target: "clasp::wait", %error, "waits that are given up will linger in the kernel");
+                None
+            }
+        }
+    })
+}
+
+/// Installs a handler that does nothing but let system calls return.
+fn install(signal: libc::c_int) -> io::Result<()> {
+    extern "C" fn nothing(_: libc::c_int) {}
+    let mut old = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: a null new action only asks; `old` is valid for writes.
+    let asked = unsafe { libc::sigaction(signal, ptr::null(), old.as_mut_ptr()) };
+    if asked != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: zeroed is a valid `sigaction`, and the call has filled it in.
+    let old = unsafe { old.assume_init() };
+    if old.sa_sigaction != libc::SIG_DFL {
+        return Err(io::Error::other(format!(
+            "signal {signal} is handled by somebody else"
+        )));
+    }
+    // SAFETY: zeroed is a valid `sigaction`: no flags, so system calls are not
+    // restarted, and an empty mask on Linux.
+    let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
+    action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as libc::sighandler_t;
+    // SAFETY: the handler is a function that does nothing, which is safe in
+    // any signal context, and lives as long as the program.
+    if unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// A thread that can be called back from the kernel.
+#[derive(Clone, Copy)]
+pub(super) struct Wakeable {
+    thread: libc::pthread_t,
+    signal: libc::c_int,
+}
+
+impl Wakeable {
+    /// The calling thread, if there is a signal for it.
+    pub(super) fn current() -> Option<Wakeable> {
+        Some(Wakeable {
+            signal: signal()?,
+            // SAFETY: always succeeds.
+            thread: unsafe { libc::pthread_self() },
+        })
+    }
+
+    /// Runs `f` on this, the calling thread, with the signal let through.
+    pub(super) fn listening<R>(self, f: impl FnOnce() -> R) -> R {
+        let mut set = MaybeUninit::<libc::sigset_t>::zeroed();
+        let mut old = MaybeUninit::<libc::sigset_t>::zeroed();
+        // SAFETY: both sets are valid for writes; `sigemptyset` initializes
+        // the one that is read, and the signal number is a valid one.
+        unsafe {
+            libc::sigemptyset(set.as_mut_ptr());
+            libc::sigaddset(set.as_mut_ptr(), self.signal);
+            libc::pthread_sigmask(libc::SIG_UNBLOCK, set.as_ptr(), old.as_mut_ptr());
+        }
+        let result = f();
+        // SAFETY: `old` was filled in above.
+        unsafe {
+            libc::pthread_sigmask(libc::SIG_SETMASK, old.as_ptr(), ptr::null_mut());
+        }
+        result
+    }
+
+    /// Interrupts the system call that the thread is in, if any.
+    ///
+    /// # Safety
+    /// The thread must not have ended.
+    pub(super) unsafe fn interrupt(self) {
+        // SAFETY: the thread exists, says the caller; the signal is handled.
+        unsafe {
+            libc::pthread_kill(self.thread, self.signal);
+        }
+    }
+}
+
+/// Replaces what a descriptor refers to by something that cannot be locked.
+///
+/// # Safety
+/// The descriptor must belong to the caller's wait alone: whoever uses it
+/// concurrently must be content with `EBADF`.
+pub(super) unsafe fn disarm(descriptor: BorrowedFd<'_>) -> io::Result<()> {
+    let dead = unlockable()?;
+    // SAFETY: both descriptors are open, and nobody else relies on what the
+    // second one refers to, says the caller.
+    let result = unsafe { libc::dup3(dead.as_raw_fd(), descriptor.as_raw_fd(), libc::O_CLOEXEC) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// A descriptor on which every lock request fails with `EBADF`.
+pub(super) fn unlockable() -> io::Result<&'static OwnedFd> {
+    static DEAD: OnceLock<OwnedFd> = OnceLock::new();
+    if let Some(dead) = DEAD.get() {
+        return Ok(dead);
+    }
+    let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
+    let dead = rustix::fs::open("/", flags, rustix::fs::Mode::empty())?;
+    Ok(DEAD.get_or_init(|| dead))
+}

@@ -1,0 +1,137 @@
+//! Quotas of one owner and ceilings of one manager (S15).
+
+use crate::{Error, ErrorKind};
+use std::{
+    sync::Arc,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+/// What one owner (one guest) may use. Reaching a limit is
+/// [`ErrorKind::LimitExceeded`], never a stall of others.
+///
+/// There is no limit on how long a lock may be held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Open locks. Each may cost the host a descriptor; the default of 256
+    /// leaves several guests room below the usual soft limit of 1,024.
+    pub open_locks: usize,
+    /// Locks held, those that are waited for included. The default is 1,024:
+    /// shared locks may be held several times by way of one handle.
+    pub held_locks: usize,
+    /// Requests that wait. The default is 256.
+    pub waiting_requests: usize,
+    /// The longest wait of any one request; `None`, the default, does not cut
+    /// waits short. A wait that reaches it ends with [`ErrorKind::TimedOut`].
+    pub longest_wait: Option<Duration>,
+    /// The longest name, in bytes. The default is 1,024, a quarter of what
+    /// Linux takes for a path, because the host's own prefix comes on top.
+    pub name_bytes: usize,
+    /// Helper threads of the host that may wait in the kernel for this owner.
+    /// The default is 64.
+    pub waiter_threads: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            open_locks: 256,
+            held_locks: 1024,
+            waiting_requests: 256,
+            longest_wait: None,
+            name_bytes: 1024,
+            waiter_threads: 64,
+        }
+    }
+}
+
+/// What one manager, all of its owners together, may use. Reaching a ceiling
+/// is [`ErrorKind::Unavailable`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Ceilings {
+    /// Lock files open at the same time. The default is 4,096.
+    pub lock_files: usize,
+    /// Helper threads that wait in the kernel, one for each contended lock
+    /// file. The default is 1,024.
+    pub waiter_threads: usize,
+}
+
+impl Default for Ceilings {
+    fn default() -> Ceilings {
+        Ceilings {
+            lock_files: 4096,
+            waiter_threads: 1024,
+        }
+    }
+}
+
+/// A count that may not pass its limit.
+#[derive(Debug)]
+pub(crate) struct Quota {
+    used: AtomicUsize,
+    limit: usize,
+    what: &'static str,
+    kind: ErrorKind,
+}
+
+impl Quota {
+    pub(crate) fn new(limit: usize, what: &'static str, kind: ErrorKind) -> Arc<Quota> {
+        Arc::new(Quota {
+            used: AtomicUsize::new(0),
+            limit,
+            what,
+            kind,
+        })
+    }
+
+    /// Takes one of the quota until the answer is dropped.
+    pub(crate) fn take(self: &Arc<Quota>) -> Result<Charge, Error> {
+        // Relaxed: the count guards nothing but itself.
+        if self.used.fetch_add(1, Ordering::Relaxed) >= self.limit {
+            self.used.fetch_sub(1, Ordering::Relaxed);
+            return Err(self.exceeded());
+        }
+        Ok(Charge(Arc::clone(self)))
+    }
+
+    #[cold]
+    fn exceeded(&self) -> Error {
+        Error::new(
+            self.kind,
+            format!("{} {} are in use, the limit", self.limit, self.what),
+        )
+    }
+
+    pub(crate) fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+}
+
+/// One of a [`Quota`]; given back on drop.
+#[derive(Debug)]
+pub(crate) struct Charge(Arc<Quota>);
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.0.used.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_charge_is_given_back() {
+        let quota = Quota::new(1, "locks", ErrorKind::LimitExceeded);
+        let charge = quota.take().unwrap();
+        let error = quota.take().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::LimitExceeded);
+        assert!(error.to_string().contains("1 locks"), "{error}");
+        drop(charge);
+        assert!(quota.take().is_ok());
+        assert_eq!(quota.used(), 0);
+    }
+}

@@ -1,0 +1,591 @@
+//! Locks, guards and requests as their owner sees them.
+
+use crate::{
+    Error, ErrorKind, LockName, Mode,
+    deadlock::{Halt, would_deadlock},
+    entry::{Attempt, Entry, WaitJob},
+    limits::Charge,
+    owner::OwnerState,
+    policy::Grant,
+    queue::{HoldId, Ticket},
+    request::{Outcome, Progress, Request},
+    sync::Mutex,
+    timer,
+};
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+    thread::Thread,
+    time::{Duration, Instant},
+};
+
+/// How many acquisitions may pass before the lock's name is looked up again:
+/// a look-up costs about half a lock, so 64 make it one part in a hundred.
+const NAME_CHECK_ACQUISITIONS: u32 = 64;
+
+/// How long a name may stand unchecked: a lock that is taken less often than
+/// this has its name checked each time.
+const NAME_CHECK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How often one request follows a lock file that is replaced under it. More
+/// is no maintenance but somebody who replaces files in a loop.
+const REOPEN_LIMIT: usize = 64;
+
+/// An open lock of one [`Owner`](crate::Owner).
+#[derive(Debug)]
+pub struct Lock(pub(crate) Arc<LockShared>);
+
+impl Lock {
+    /// The name the lock was opened with, without `.` and empty components.
+    pub fn name(&self) -> &str {
+        self.0.name.as_str()
+    }
+
+    /// Takes the lock now.
+    ///
+    /// # Errors
+    /// [`WouldBlock`](ErrorKind::WouldBlock) if somebody holds it or waits for
+    /// it, and what [`acquire`](Lock::acquire) answers at once.
+    pub fn try_acquire(&self, mode: Mode) -> Result<Guard, Error> {
+        let charge = self.0.charge(mode)?;
+        match self.0.try_hold(mode)? {
+            Some(held) => Ok(self.0.guard(held, mode, charge)),
+            None => Err(ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    /// Takes the lock, halting its owner: until the future has ended, the
+    /// owner is taken to do nothing else, so that deadlocks can be told.
+    ///
+    /// `None` waits for as long as the limits allow, zero tries once. Dropping
+    /// the future withdraws the request.
+    ///
+    /// # Errors
+    /// [`TimedOut`](ErrorKind::TimedOut), [`Deadlock`](ErrorKind::Deadlock),
+    /// [`NotPermitted`](ErrorKind::NotPermitted) or
+    /// [`Access`](ErrorKind::Access) for a mode that is denied,
+    /// [`LimitExceeded`](ErrorKind::LimitExceeded),
+    /// [`Unavailable`](ErrorKind::Unavailable), [`Lost`](ErrorKind::Lost) once
+    /// the owner is closed, and what opening answers if the lock file was
+    /// replaced and is opened again.
+    pub async fn acquire(&self, mode: Mode, timeout: Option<Duration>) -> Result<Guard, Error> {
+        self.0.begin(mode, timeout, Halting::Task)?.await
+    }
+
+    /// As [`acquire`](Lock::acquire), but halts the calling thread, which
+    /// itself waits in the kernel where somebody must.
+    ///
+    /// # Errors
+    /// As `acquire`.
+    pub fn acquire_blocking(&self, mode: Mode, timeout: Option<Duration>) -> Result<Guard, Error> {
+        self.0.begin(mode, timeout, Halting::Thread)?.block()
+    }
+
+    /// Starts to take the lock; the owner goes on. The place in the queue is
+    /// taken before this returns.
+    ///
+    /// Such a request is never refused with [`Deadlock`](ErrorKind::Deadlock):
+    /// the owner may release what it waits for.
+    ///
+    /// # Errors
+    /// As `acquire`, as far as they are known at once.
+    pub fn start_acquire(&self, mode: Mode, timeout: Option<Duration>) -> Result<Acquire, Error> {
+        self.0.begin(mode, timeout, Halting::Nobody)
+    }
+}
+
+/// Whom a request halts while it waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Halting {
+    Nobody,
+    Task,
+    Thread,
+}
+
+/// What the handles and guards of one opened lock share.
+pub(crate) struct LockShared {
+    owner: Arc<OwnerState>,
+    grant: Grant,
+    name: LockName,
+    entry: Mutex<Arc<Entry>>,
+    /// Entries of files that were replaced; holds on them may live on.
+    former: Mutex<Vec<Weak<Entry>>>,
+    number: u64,
+    unchecked: AtomicU32,
+    /// When the name was last looked up, in milliseconds of the manager.
+    checked_ms: AtomicU64,
+    _charge: Charge,
+}
+
+impl LockShared {
+    pub(crate) fn open(
+        owner: &Arc<OwnerState>,
+        grant: &Grant,
+        name: LockName,
+        charge: Charge,
+    ) -> Result<Arc<LockShared>, Error> {
+        let entry = owner.manager.open(grant, &name)?;
+        Ok(Arc::new_cyclic(|this| LockShared {
+            number: owner.register(this.clone()),
+            checked_ms: AtomicU64::new(owner.manager.uptime_ms()),
+            owner: Arc::clone(owner),
+            grant: grant.clone(),
+            name,
+            entry: Mutex::new(entry),
+            former: Mutex::default(),
+            unchecked: AtomicU32::new(0),
+            _charge: charge,
+        }))
+    }
+
+    fn entry(&self) -> Arc<Entry> {
+        Arc::clone(&self.entry.lock())
+    }
+
+    /// Every entry in which this lock may hold or wait.
+    pub(crate) fn entries(&self) -> Vec<Arc<Entry>> {
+        let mut entries: Vec<_> = self
+            .former
+            .lock()
+            .iter()
+            .filter_map(Weak::upgrade)
+            .collect();
+        entries.push(self.entry());
+        entries
+    }
+
+    /// Opens the name again because it no longer leads to `stale`.
+    fn reopen(&self, stale: &Arc<Entry>) -> Result<(), Error> {
+        tracing::debug!(target: "clasp::file", lock = %self.name, "lock file was replaced, opening the new one");
+        let fresh = self.owner.manager.open(&self.grant, &self.name)?;
+        let mut former = self.former.lock();
+        former.retain(|entry| entry.strong_count() > 0);
+        former.push(Arc::downgrade(stale));
+        drop(former);
+        let old = std::mem::replace(&mut *self.entry.lock(), fresh);
+        // The last of an entry locks the manager's map: not under a mutex.
+        drop(old);
+        Ok(())
+    }
+
+    /// Whether the name still leads to the file of `entry`.
+    fn is_named(&self, entry: &Entry) -> Result<bool, Error> {
+        self.unchecked.store(0, Ordering::Relaxed);
+        self.checked_ms
+            .store(self.owner.manager.uptime_ms(), Ordering::Relaxed);
+        Ok(self.grant.space.identify(&self.name)?.as_ref() == Some(&entry.identity))
+    }
+
+    /// As [`is_named`](Self::is_named), at bounded intervals only.
+    fn is_named_if_due(&self, entry: &Entry) -> Result<bool, Error> {
+        let unchecked = self.unchecked.fetch_add(1, Ordering::Relaxed);
+        let since = self
+            .owner
+            .manager
+            .uptime_ms()
+            .saturating_sub(self.checked_ms.load(Ordering::Relaxed));
+        if unchecked < NAME_CHECK_ACQUISITIONS && since < NAME_CHECK_INTERVAL.as_millis() as u64 {
+            return Ok(true);
+        }
+        self.is_named(entry)
+    }
+
+    /// Checks the mode against the policy, then the quota.
+    fn charge(&self, mode: Mode) -> Result<Charge, Error> {
+        if self.owner.is_closed() {
+            return Err(ErrorKind::Lost.into());
+        }
+        if !self.grant.permits(mode) {
+            return Err(Error::new(
+                ErrorKind::NotPermitted,
+                "only shared locks are granted here",
+            ));
+        }
+        self.owner.held_locks.take()
+    }
+
+    /// Takes the lock now; `None` if somebody else has it.
+    fn try_hold(&self, mode: Mode) -> Result<Option<Held>, Error> {
+        for _ in 0..REOPEN_LIMIT {
+            let entry = self.entry();
+            match entry.try_acquire(&self.owner, mode)? {
+                Attempt::Granted(hold) => {
+                    let held = Held { entry, hold };
+                    if self.is_named_if_due(&held.entry)? {
+                        return Ok(Some(held));
+                    }
+                    self.reopen(&held.entry)?;
+                }
+                Attempt::Retired => self.reopen(&entry)?,
+                Attempt::Busy | Attempt::Queued(_) => return Ok(None),
+            }
+        }
+        Err(replaced_too_often())
+    }
+
+    fn guard(self: &Arc<Self>, held: Held, mode: Mode, charge: Charge) -> Guard {
+        Guard {
+            lock: Arc::clone(self),
+            held,
+            mode,
+            _charge: charge,
+        }
+    }
+
+    fn begin(
+        self: &Arc<Self>,
+        mode: Mode,
+        timeout: Option<Duration>,
+        halting: Halting,
+    ) -> Result<Acquire, Error> {
+        let charge = self.charge(mode)?;
+        if let Some(held) = self.try_hold(mode)? {
+            return Ok(Acquire(Stage::Granted(self.guard(held, mode, charge))));
+        }
+        let timeout = match (timeout, self.owner.limits.longest_wait) {
+            (Some(asked), Some(cap)) => Some(asked.min(cap)),
+            (asked, cap) => asked.or(cap),
+        };
+        if timeout.is_some_and(|t| t.is_zero()) {
+            return Err(ErrorKind::TimedOut.into());
+        }
+        let mut waiting = Waiting {
+            _waiting: self.owner.waiting.take()?,
+            lock: Arc::clone(self),
+            mode,
+            // A deadline beyond the clock's range is none.
+            deadline: timeout.and_then(|t| Instant::now().checked_add(t)),
+            halting,
+            request: Arc::new(Request::new(halting == Halting::Thread)),
+            place: None,
+            alarm: None,
+        };
+        Ok(Acquire(match waiting.submit()? {
+            Some(held) => Stage::Granted(self.guard(held, mode, charge)),
+            None => Stage::Waiting(waiting, charge),
+        }))
+    }
+}
+
+impl Drop for LockShared {
+    fn drop(&mut self) {
+        self.owner.forget(self.number);
+    }
+}
+
+impl fmt::Debug for LockShared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lock")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cold]
+fn replaced_too_often() -> Error {
+    Error::new(
+        ErrorKind::Unavailable,
+        format!("the lock file was replaced {REOPEN_LIMIT} times during one request"),
+    )
+}
+
+/// A hold that ends on drop.
+struct Held {
+    entry: Arc<Entry>,
+    hold: HoldId,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.entry.release(self.hold);
+    }
+}
+
+/// A lock that is held until this is dropped.
+pub struct Guard {
+    lock: Arc<LockShared>,
+    held: Held,
+    mode: Mode,
+    _charge: Charge,
+}
+
+impl Guard {
+    /// How the lock is held.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Releases the lock and says whether it was held to the end, and by the
+    /// file that its name leads to.
+    ///
+    /// # Errors
+    /// [`Lost`](ErrorKind::Lost) if not, and what keeps the name from being
+    /// looked up. The lock is released in any case.
+    pub fn release(self) -> Result<(), Error> {
+        let held = self.held.entry.holds(self.held.hold);
+        let named = self.lock.is_named(&self.held.entry);
+        if !held {
+            return Err(Error::new(
+                ErrorKind::Lost,
+                "the locks of this owner were closed",
+            ));
+        }
+        if !named? {
+            return Err(Error::new(
+                ErrorKind::Lost,
+                "the name of the lock leads to another file or to none",
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guard")
+            .field("lock", &self.lock.name)
+            .field("mode", &self.mode)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A request that was [started](Lock::start_acquire): a future of its guard.
+///
+/// Dropping it withdraws the request, or releases the lock if it was granted
+/// meanwhile.
+#[derive(Debug)]
+#[must_use = "dropping the request withdraws it"]
+pub struct Acquire(Stage);
+
+enum Stage {
+    Granted(Guard),
+    Waiting(Waiting, Charge),
+    Ended,
+}
+
+impl Acquire {
+    fn advance(&mut self, waker: &Waker) -> Step {
+        match &mut self.0 {
+            Stage::Waiting(waiting, _) => match waiting.advance(waker) {
+                Advance::Wait => Step::Wait,
+                Advance::Run(job) => Step::Run(job),
+                Advance::Ended(result) => {
+                    let Stage::Waiting(waiting, charge) =
+                        std::mem::replace(&mut self.0, Stage::Ended)
+                    else {
+                        unreachable!("it was waiting a line ago");
+                    };
+                    Step::Ended(result.map(|h| waiting.lock.guard(h, waiting.mode, charge)))
+                }
+            },
+            _ => match std::mem::replace(&mut self.0, Stage::Ended) {
+                Stage::Granted(guard) => Step::Ended(Ok(guard)),
+                _ => Step::Ended(Err(Error::new(
+                    ErrorKind::Lost,
+                    "the outcome of this request was taken already",
+                ))),
+            },
+        }
+    }
+
+    /// Waits on the calling thread.
+    fn block(mut self) -> Result<Guard, Error> {
+        struct Unpark(Thread);
+        impl Wake for Unpark {
+            fn wake(self: Arc<Self>) {
+                self.0.unpark();
+            }
+        }
+        if let Stage::Granted(_) = self.0 {
+            // No waker is needed, and none is made.
+            return match self.advance(Waker::noop()) {
+                Step::Ended(result) => result,
+                Step::Wait | Step::Run(_) => unreachable!("a granted request has ended"),
+            };
+        }
+        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+        loop {
+            match self.advance(&waker) {
+                Step::Ended(result) => return result,
+                Step::Run(job) => job.run(),
+                Step::Wait => std::thread::park(),
+            }
+        }
+    }
+}
+
+impl Future for Acquire {
+    type Output = Result<Guard, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.advance(cx.waker()) {
+            Step::Ended(result) => Poll::Ready(result),
+            Step::Wait => Poll::Pending,
+            Step::Run(_) => unreachable!("only blocking requests wait on their own thread"),
+        }
+    }
+}
+
+impl fmt::Debug for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Stage::Granted(_) => "granted",
+            Stage::Waiting(..) => "waiting",
+            Stage::Ended => "ended",
+        })
+    }
+}
+
+enum Step {
+    Wait,
+    Run(WaitJob),
+    Ended(Result<Guard, Error>),
+}
+
+enum Advance {
+    Wait,
+    Run(WaitJob),
+    Ended(Result<Held, Error>),
+}
+
+/// A request with a place in a queue, or on its way to the next one.
+struct Waiting {
+    lock: Arc<LockShared>,
+    mode: Mode,
+    deadline: Option<Instant>,
+    halting: Halting,
+    request: Arc<Request>,
+    place: Option<(Arc<Entry>, Ticket)>,
+    alarm: Option<timer::Key>,
+    _waiting: Charge,
+}
+
+impl Waiting {
+    /// Takes the lock or a place in its queue.
+    fn submit(&mut self) -> Result<Option<Held>, Error> {
+        let lock = Arc::clone(&self.lock);
+        let owner = &lock.owner;
+        for _ in 0..REOPEN_LIMIT {
+            if self.deadline.is_some_and(|d| d <= Instant::now()) {
+                return Err(ErrorKind::TimedOut.into());
+            }
+            let entry = lock.entry();
+            // Never wait for a file that only its holder can still reach.
+            if !lock.is_named(&entry)? {
+                lock.reopen(&entry)?;
+                continue;
+            }
+            match self.arrive(&entry)? {
+                Attempt::Granted(hold) => return Ok(Some(Held { entry, hold })),
+                Attempt::Retired => lock.reopen(&entry)?,
+                Attempt::Busy => unreachable!("a request that is busy queues"),
+                Attempt::Queued(ticket) => {
+                    tracing::debug!(target: "clasp::wait", lock = %lock.name, mode = %self.mode, "waiting");
+                    self.place = Some((Arc::clone(&entry), ticket));
+                    if let Some(deadline) = self.deadline {
+                        let timed_out = Outcome::Failed(ErrorKind::TimedOut.into());
+                        let alarm = Box::new(move || entry.withdraw(ticket, Some(timed_out)));
+                        let key = owner.manager.timer.at(deadline, alarm).map_err(|error| {
+                            Error::new(
+                                ErrorKind::Unavailable,
+                                format!("cannot start the timer: {error}"),
+                            )
+                        })?;
+                        self.alarm = Some(key);
+                    }
+                    return Ok(None);
+                }
+            }
+        }
+        Err(replaced_too_often())
+    }
+
+    /// Queues at `entry`, unless the wait could never end.
+    fn arrive(&self, entry: &Arc<Entry>) -> Result<Attempt, Error> {
+        let owner = &self.lock.owner;
+        if self.halting == Halting::Nobody {
+            return entry.submit(owner, self.mode, &self.request);
+        }
+        let _arrival = owner.manager.arrivals.lock();
+        match entry.try_acquire(owner, self.mode)? {
+            Attempt::Busy => {}
+            done => return Ok(done),
+        }
+        if would_deadlock(entry, owner, self.mode) {
+            tracing::debug!(target: "clasp::wait", lock = %self.lock.name, mode = %self.mode, "refused: deadlock");
+            return Err(ErrorKind::Deadlock.into());
+        }
+        let attempt = entry.submit(owner, self.mode, &self.request)?;
+        if let Attempt::Queued(ticket) = attempt {
+            *owner.halt.lock() = Some(Halt {
+                entry: Arc::clone(entry),
+                ticket,
+                mode: self.mode,
+            });
+        }
+        Ok(attempt)
+    }
+
+    /// Gives up what belongs to a place in a queue, except the place.
+    fn leave(&mut self) -> Option<(Arc<Entry>, Ticket)> {
+        let place = self.place.take()?;
+        if self.halting != Halting::Nobody {
+            *self.lock.owner.halt.lock() = None;
+        }
+        if let Some(key) = self.alarm.take() {
+            self.lock.owner.manager.timer.cancel(key);
+        }
+        Some(place)
+    }
+
+    fn advance(&mut self, waker: &Waker) -> Advance {
+        loop {
+            let outcome = match self.request.poll(waker) {
+                Progress::Waiting => return Advance::Wait,
+                Progress::Run(job) => return Advance::Run(job),
+                Progress::Done(outcome) => outcome,
+            };
+            let Some((entry, _)) = self.leave() else {
+                unreachable!("a request that ended had a place");
+            };
+            match self.follow(entry, outcome) {
+                Ok(Some(held)) => return Advance::Ended(Ok(held)),
+                Ok(None) => {}
+                Err(error) => return Advance::Ended(Err(error)),
+            }
+        }
+    }
+
+    /// Accepts the outcome, or queues again if the file was replaced.
+    fn follow(&mut self, entry: Arc<Entry>, outcome: Outcome) -> Result<Option<Held>, Error> {
+        match outcome {
+            Outcome::Failed(error) => return Err(error),
+            Outcome::Granted(hold) => {
+                let held = Held { entry, hold };
+                if self.lock.owner.is_closed() {
+                    return Err(ErrorKind::Lost.into());
+                }
+                if self.lock.is_named(&held.entry)? {
+                    return Ok(Some(held));
+                }
+                self.lock.reopen(&held.entry)?;
+            }
+            Outcome::Moved => self.lock.reopen(&entry)?,
+        }
+        self.submit()
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Some((entry, ticket)) = self.leave() {
+            entry.abandon(ticket, &self.request);
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! The reference back end: locks in memory, with the rules of open file
+//! descriptions.
+//!
+//! Managers that use spaces of one [`Memory`] exclude each other as processes
+//! on one machine do. It is for tests, and it says in few lines what the file
+//! back end does with the kernel's help.
+
+use crate::{
+    Error, ErrorKind, LockName, Mode,
+    backend::{Access, Cancel, Identity, Opened, Resource, Space, Wait, Waited},
+    sync::{Condvar, Mutex},
+};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+/// A file system of locks in memory. Clones are the same one.
+#[derive(Debug, Clone)]
+pub struct Memory(Arc<World>);
+
+#[derive(Debug)]
+struct World {
+    realm: u64,
+    files: Mutex<Files>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Files {
+    names: HashMap<String, u64>,
+    /// Who holds each file: descriptions, each in one mode.
+    holders: HashMap<u64, HashMap<u64, Mode>>,
+    next: u64,
+}
+
+impl Files {
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    /// Takes or converts the lock of a description; a description never
+    /// conflicts with itself.
+    fn lock(&mut self, file: u64, description: u64, mode: Mode) -> bool {
+        let holders = self.holders.entry(file).or_default();
+        let conflict = holders
+            .iter()
+            .any(|(other, held)| *other != description && held.conflicts(mode));
+        if !conflict {
+            holders.insert(description, mode);
+        }
+        !conflict
+    }
+}
+
+impl Memory {
+    /// An empty one.
+    pub fn new() -> Memory {
+        static REALMS: AtomicU64 = AtomicU64::new(0);
+        Memory(Arc::new(World {
+            realm: REALMS.fetch_add(1, Ordering::Relaxed),
+            files: Mutex::default(),
+            changed: Condvar::default(),
+        }))
+    }
+
+    /// Its one directory.
+    pub fn space(&self) -> Arc<dyn Space> {
+        Arc::new(self.clone())
+    }
+
+    /// Removes a name. Locks on the file it led to live on without one.
+    pub fn unlink(&self, name: &str) {
+        self.0.files.lock().names.remove(name);
+    }
+}
+
+impl Default for Memory {
+    fn default() -> Memory {
+        Memory::new()
+    }
+}
+
+impl Space for Memory {
+    fn open(&self, name: &LockName, _: Access) -> Result<Opened, Error> {
+        let mut files = self.0.files.lock();
+        let fresh = files.number();
+        let file = *files.names.entry(name.as_str().into()).or_insert(fresh);
+        let description = Description {
+            world: Arc::clone(&self.0),
+            file,
+            description: files.number(),
+        };
+        Ok(Opened {
+            identity: Identity::Named {
+                realm: self.0.realm,
+                lock: file,
+            },
+            family: "memory",
+            resource: Arc::new(description),
+        })
+    }
+
+    fn identify(&self, name: &LockName) -> Result<Option<Identity>, Error> {
+        let files = self.0.files.lock();
+        Ok(files.names.get(name.as_str()).map(|file| Identity::Named {
+            realm: self.0.realm,
+            lock: *file,
+        }))
+    }
+}
+
+/// An open file description, more or less.
+#[derive(Clone)]
+struct Description {
+    world: Arc<World>,
+    file: u64,
+    description: u64,
+}
+
+impl Resource for Description {
+    fn permits(&self, _: Mode) -> bool {
+        true
+    }
+
+    fn try_lock(&self, mode: Mode) -> Result<bool, Error> {
+        let mut files = self.world.files.lock();
+        Ok(files.lock(self.file, self.description, mode))
+    }
+
+    fn unlock(&self) -> Result<(), Error> {
+        let mut files = self.world.files.lock();
+        if let Some(holders) = files.holders.get_mut(&self.file) {
+            holders.remove(&self.description);
+        }
+        self.world.changed.notify_all();
+        Ok(())
+    }
+
+    fn is_linked(&self) -> Result<bool, Error> {
+        let files = self.world.files.lock();
+        Ok(files.names.values().any(|file| *file == self.file))
+    }
+
+    fn begin_wait(&self, mode: Mode) -> Result<Arc<dyn Wait>, Error> {
+        Ok(Arc::new(MemoryWait {
+            of: self.clone(),
+            mode,
+            cancelled: Mutex::new(false),
+        }))
+    }
+}
+
+struct MemoryWait {
+    of: Description,
+    mode: Mode,
+    cancelled: Mutex<bool>,
+}
+
+impl Wait for MemoryWait {
+    fn run(&self) -> Result<Waited, Error> {
+        let Description {
+            world,
+            file,
+            description,
+        } = &self.of;
+        let mut files = world.files.lock();
+        loop {
+            if *self.cancelled.lock() {
+                return Ok(Waited::Cancelled);
+            }
+            if files.lock(*file, *description, self.mode) {
+                return Ok(Waited::Granted);
+            }
+            files = world.changed.wait(files);
+        }
+    }
+
+    fn cancel(&self) -> Cancel {
+        let _files = self.of.world.files.lock();
+        *self.cancelled.lock() = true;
+        self.of.world.changed.notify_all();
+        Cancel::Prompt
+    }
+}
+
+/// A back end that fails where it is told to, for tests of what becomes of
+/// errors.
+#[derive(Debug, Clone, Default)]
+pub struct Faulty {
+    memory: Memory,
+    fault: Arc<Mutex<Option<ErrorKind>>>,
+}
+
+impl Faulty {
+    /// From now on whatever can fail answers this error; `None` heals it.
+    pub fn fail(&self, kind: Option<ErrorKind>) {
+        *self.fault.lock() = kind;
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        match *self.fault.lock() {
+            Some(kind) => Err(Error::new(kind, "a fault was asked for")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Space for Faulty {
+    fn open(&self, name: &LockName, access: Access) -> Result<Opened, Error> {
+        self.check()?;
+        let opened = self.memory.open(name, access)?;
+        Ok(Opened {
+            resource: Arc::new(FaultyResource {
+                inner: opened.resource,
+                space: self.clone(),
+            }),
+            ..opened
+        })
+    }
+
+    fn identify(&self, name: &LockName) -> Result<Option<Identity>, Error> {
+        self.check()?;
+        self.memory.identify(name)
+    }
+}
+
+struct FaultyResource {
+    inner: Arc<dyn Resource>,
+    space: Faulty,
+}
+
+impl Resource for FaultyResource {
+    fn permits(&self, mode: Mode) -> bool {
+        self.inner.permits(mode)
+    }
+
+    fn try_lock(&self, mode: Mode) -> Result<bool, Error> {
+        self.space.check()?;
+        self.inner.try_lock(mode)
+    }
+
+    fn unlock(&self) -> Result<(), Error> {
+        self.inner.unlock()
+    }
+
+    fn is_linked(&self) -> Result<bool, Error> {
+        self.space.check()?;
+        self.inner.is_linked()
+    }
+
+    fn begin_wait(&self, mode: Mode) -> Result<Arc<dyn Wait>, Error> {
+        self.space.check()?;
+        self.inner.begin_wait(mode)
+    }
+}

@@ -1,0 +1,100 @@
+//! One request that waits, seen from its owner: where the outcome arrives.
+
+use crate::{
+    Error,
+    entry::WaitJob,
+    queue::HoldId,
+    sync::{Mutex, MutexGuard},
+};
+use std::task::Waker;
+
+/// How a request ended.
+pub(crate) enum Outcome {
+    /// It holds the lock.
+    Granted(HoldId),
+    /// It failed.
+    Failed(Error),
+    /// The lock file was replaced; the request belongs into the queue of the
+    /// new one.
+    Moved,
+}
+
+/// What [`Request::poll`] found.
+pub(crate) enum Progress {
+    /// Nothing yet; the waker will be woken.
+    Waiting,
+    /// The caller's thread is to wait in the kernel.
+    Run(WaitJob),
+    /// It has ended. Told once.
+    Done(Outcome),
+}
+
+#[derive(Default)]
+struct Slot {
+    job: Option<WaitJob>,
+    outcome: Option<Outcome>,
+    waker: Option<Waker>,
+}
+
+/// The two ends of a waiting request: the entry completes it, the owner's
+/// thread or task polls it.
+pub(crate) struct Request {
+    /// Whether the owner's own thread waits in the kernel if somebody must.
+    pub(crate) runs_own_wait: bool,
+    slot: Mutex<Slot>,
+}
+
+impl Request {
+    pub(crate) fn new(runs_own_wait: bool) -> Request {
+        Request {
+            runs_own_wait,
+            slot: Mutex::default(),
+        }
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Slot> {
+        self.slot.lock()
+    }
+
+    /// Gives the outcome; answers whom to wake once no lock is held.
+    #[must_use]
+    pub(crate) fn complete(&self, outcome: Outcome) -> Option<Waker> {
+        let mut slot = self.slot();
+        slot.outcome = Some(outcome);
+        slot.waker.take()
+    }
+
+    /// Gives the kernel wait to the owner's thread; answers whom to wake.
+    #[must_use]
+    pub(crate) fn offer(&self, job: WaitJob) -> Option<Waker> {
+        let mut slot = self.slot();
+        slot.job = Some(job);
+        slot.waker.take()
+    }
+
+    /// Takes the kernel wait back; `false` if the owner's thread has it.
+    pub(crate) fn take_back(&self) -> bool {
+        self.slot().job.take().is_some()
+    }
+
+    /// The outcome, if there is one.
+    pub(crate) fn take_outcome(&self) -> Option<Outcome> {
+        self.slot().outcome.take()
+    }
+
+    /// What there is to do, or registers `waker`.
+    pub(crate) fn poll(&self, waker: &Waker) -> Progress {
+        let mut slot = self.slot();
+        if let Some(job) = slot.job.take() {
+            return Progress::Run(job);
+        }
+        if let Some(outcome) = slot.outcome.take() {
+            return Progress::Done(outcome);
+        }
+        match &mut slot.waker {
+            Some(old) => old.clone_from(waker),
+            none => *none = Some(waker.clone()),
+        }
+        Progress::Waiting
+    }
+}

@@ -1,0 +1,117 @@
+//! Deadlines: one thread that sleeps until the nearest one.
+
+use crate::sync::{Condvar, Mutex};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
+
+type Alarm = Box<dyn FnOnce() + Send>;
+
+/// Names a deadline so that it can be taken back.
+pub(crate) type Key = (Instant, u64);
+
+#[derive(Default)]
+struct Alarms {
+    by_time: BTreeMap<Key, Alarm>,
+    next: u64,
+    running: bool,
+    closed: bool,
+}
+
+/// Calls back at given instants of the monotonic clock.
+#[derive(Default)]
+pub(crate) struct Timer {
+    alarms: Arc<(Mutex<Alarms>, Condvar)>,
+    starting: Mutex<()>,
+}
+
+impl Timer {
+    /// Calls `alarm` at `deadline`, on the timer's thread.
+    pub(crate) fn at(&self, deadline: Instant, alarm: Alarm) -> std::io::Result<Key> {
+        let _starting = self.starting.lock();
+        let (alarms, wake) = &*self.alarms;
+        let mut locked = alarms.lock();
+        if !locked.running {
+            let shared = Arc::clone(&self.alarms);
+            std::thread::Builder::new()
+                .name("clasp-timer".into())
+                .spawn(move || run(&shared))?;
+            locked.running = true;
+        }
+        let key = (deadline, locked.next);
+        locked.next += 1;
+        let nearest = locked
+            .by_time
+            .first_key_value()
+            .is_none_or(|(first, _)| key < *first);
+        locked.by_time.insert(key, alarm);
+        if nearest {
+            wake.notify_one();
+        }
+        Ok(key)
+    }
+
+    /// Takes a deadline back. Its alarm may be under way all the same.
+    pub(crate) fn cancel(&self, key: Key) {
+        let (alarms, _) = &*self.alarms;
+        let alarm = alarms.lock().by_time.remove(&key);
+        // Dropped with no lock held: it may own the last of something.
+        drop(alarm);
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        let (alarms, wake) = &*self.alarms;
+        alarms.lock().closed = true;
+        wake.notify_one();
+    }
+}
+
+fn run(shared: &(Mutex<Alarms>, Condvar)) {
+    let (alarms, wake) = shared;
+    let mut locked = alarms.lock();
+    while !locked.closed {
+        let Some((first, _)) = locked.by_time.first_key_value() else {
+            locked = wake.wait(locked);
+            continue;
+        };
+        let now = Instant::now();
+        if let Some(left) = first.0.checked_duration_since(now).filter(|d| !d.is_zero()) {
+            locked = wake.wait_timeout(locked, left).0;
+            continue;
+        }
+        if let Some((_, alarm)) = locked.by_time.pop_first() {
+            drop(locked);
+            alarm();
+            locked = alarms.lock();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{sync::mpsc, time::Duration};
+
+    #[test]
+    fn alarms_ring_in_order_and_a_cancelled_one_never() {
+        let timer = Timer::default();
+        let (ring, rung) = mpsc::channel();
+        let now = Instant::now();
+        let at = |after, name| {
+            let ring = ring.clone();
+            timer
+                .at(
+                    now + Duration::from_millis(after),
+                    Box::new(move || ring.send(name).unwrap()),
+                )
+                .unwrap()
+        };
+        at(40, "late");
+        let cancelled = at(20, "cancelled");
+        at(10, "early");
+        timer.cancel(cancelled);
+        assert_eq!(rung.recv(), Ok("early"));
+        assert_eq!(rung.recv(), Ok("late"));
+        assert!(rung.try_recv().is_err());
+    }
+}
