@@ -1,1 +1,89 @@
-//! stub
+//! A wasmtime host plugin that gives components the machine's file locks: the
+//! interface `clasp:locks`.
+//!
+//! A guest opens locks by name in directories that you grant, within quotas
+//! that you set. What it holds excludes every program of the machine that
+//! locks the same file in the same family of locks, all other guests, and its
+//! own other handles. `wit/semantics.md` in the repository is the contract.
+//!
+//! # A complete embedding
+//!
+//! ```no_run
+//! use clasp_host::{LockManager, LocksCtx, LocksCtxView, LocksView, Lockspace};
+//! use wasmtime::{Engine, Result, Store, component::{Component, Linker, ResourceTable}};
+//! use wasmtime_wasi::{DirPerms, FilePerms, WasiCtx, WasiCtxView, WasiView};
+//! use wasmtime_wasi::p2::bindings::sync::Command;
+//!
+//! struct State {
+//!     table: ResourceTable,
+//!     wasi: WasiCtx,
+//!     locks: LocksCtx,
+//! }
+//!
+//! impl WasiView for State {
+//!     fn ctx(&mut self) -> WasiCtxView<'_> {
+//!         WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+//!     }
+//! }
+//!
+//! impl LocksView for State {
+//!     fn locks(&mut self) -> LocksCtxView<'_> {
+//!         LocksCtxView { ctx: &mut self.locks, table: &mut self.table }
+//!     }
+//! }
+//!
+//! fn main() -> Result<()> {
+//!     let engine = Engine::default();
+//!     let mut linker = Linker::<State>::new(&engine);
+//!     wasmtime_wasi::p2::add_to_linker_sync(&mut linker)?;
+//!     clasp_host::p2::add_to_linker_sync(&mut linker)?;
+//!
+//!     // The guest may use the files in ./data and lock any of them.
+//!     let wasi = WasiCtx::builder()
+//!         .inherit_stdio()
+//!         .preopened_dir("./data", "data", DirPerms::all(), FilePerms::all())?
+//!         .build();
+//!     let locks = LocksCtx::builder(LockManager::global())
+//!         .lockspace("data", Lockspace::open_ambient("./data")?)
+//!         .build();
+//!
+//!     let mut store = Store::new(&engine, State { table: ResourceTable::new(), wasi, locks });
+//!     let component = Component::from_file(&engine, "guest.wasm")?;
+//!     let command = Command::instantiate(&mut store, &component, &linker)?;
+//!     let result = command.wasi_cli_run().call_run(&mut store);
+//!     // After a trap the guest's handles live on in the store; its locks
+//!     // should not. Dropping the store ends them as well.
+//!     store.data().locks.close();
+//!     std::process::exit(if result? == Ok(()) { 0 } else { 1 })
+//! }
+//! ```
+//!
+//! # Blocking and asynchronous hosts
+//!
+//! With [`p2::add_to_linker_sync`] a guest that waits for a lock halts the
+//! thread it runs on, which waits in the kernel itself. With
+//! [`p2::add_to_linker_async`] it suspends the guest's fiber; a helper thread
+//! waits in the kernel. The futures are bound to no executor.
+//!
+//! # What this crate does not do
+//!
+//! - It does not keep a guest from using a file without its lock, nor limit
+//!   how long a lock is held: only [`LocksCtx::close`] or dropping the store
+//!   takes a lock away.
+//! - Epochs and fuel do not interrupt a host call: bound the wait with
+//!   [`Limits::longest_wait`].
+//! - Opening and closing a file drops the traditional POSIX locks that the
+//!   same process holds on it. So do not grant the lock files of something
+//!   that uses such locks inside the host process, such as an SQLite database
+//!   that the host itself has open.
+#![doc(test(attr(deny(warnings))))]
+
+mod ctx;
+pub mod p2;
+mod view;
+
+pub use clasp_engine::{
+    Ceilings, Error, ErrorKind, Grant, Limits, LockManager, file::Family, file::set_wake_signal,
+};
+pub use ctx::{Lockspace, LocksCtx, LocksCtxBuilder};
+pub use view::{LocksCtxView, LocksView};

@@ -1,0 +1,148 @@
+//! What one guest may lock.
+
+use cap_std::{ambient_authority, fs::Dir};
+use clasp_engine::{
+    Grant, Limits, LockManager, Owner,
+    file::{Family, FileSpace},
+};
+use std::{io, path::Path};
+
+/// A directory in which a guest may take locks, and how.
+///
+/// The default: both modes, the [`Posix`](Family::Posix) family, lock files
+/// are created on demand, not on network file systems.
+#[derive(Debug)]
+pub struct Lockspace {
+    files: FileSpace,
+    shared_only: bool,
+}
+
+impl Lockspace {
+    /// The files below `dir`.
+    pub fn new(dir: Dir) -> Lockspace {
+        Lockspace {
+            files: FileSpace::new(dir),
+            shared_only: false,
+        }
+    }
+
+    /// The files below the directory at `path`, with the authority of the
+    /// process.
+    ///
+    /// # Errors
+    /// If `path` is no directory that can be opened.
+    pub fn open_ambient(path: impl AsRef<Path>) -> io::Result<Lockspace> {
+        Dir::open_ambient_dir(path, ambient_authority()).map(Lockspace::new)
+    }
+
+    /// Which programs of the machine exclude the guest: those that use the
+    /// same family of locks.
+    pub fn family(mut self, family: Family) -> Lockspace {
+        self.files = self.files.family(family);
+        self
+    }
+
+    /// Whether only shared locks are granted; the files are opened read-only
+    /// then.
+    pub fn shared_only(mut self, shared_only: bool) -> Lockspace {
+        self.shared_only = shared_only;
+        self
+    }
+
+    /// Whether missing lock files may be created. Directories never are.
+    pub fn create(mut self, create: bool) -> Lockspace {
+        self.files = self.files.create(create);
+        self
+    }
+
+    /// Whether lock files may lie on a network file system. A request may hang
+    /// there, whatever its timeout.
+    pub fn network(mut self, network: bool) -> Lockspace {
+        self.files = self.files.network(network);
+        self
+    }
+}
+
+/// Builds a [`LocksCtx`].
+#[derive(Debug)]
+pub struct LocksCtxBuilder {
+    manager: LockManager,
+    limits: Limits,
+    spaces: Vec<(String, Grant)>,
+}
+
+impl LocksCtxBuilder {
+    /// A context that grants nothing yet. Guests whose contexts share a
+    /// manager queue with each other first come first served; use
+    /// [`LockManager::global`] unless you have a reason not to.
+    pub fn new(manager: &LockManager) -> LocksCtxBuilder {
+        LocksCtxBuilder {
+            manager: manager.clone(),
+            limits: Limits::default(),
+            spaces: Vec::new(),
+        }
+    }
+
+    /// The quotas of the guest.
+    pub fn limits(&mut self, limits: Limits) -> &mut LocksCtxBuilder {
+        self.limits = limits;
+        self
+    }
+
+    /// Grants a directory under a path of the guest, as WASI preopens do:
+    /// `/data`, `locks`, or `.` for the guest's current directory. Of nested
+    /// paths the longest that matches counts; of equal ones the first.
+    ///
+    /// If the guest can also write to the directory through WASI, both should
+    /// use the same guest path, so that a lock and a file of the same path are
+    /// the same file.
+    pub fn lockspace(
+        &mut self,
+        guest_path: impl Into<String>,
+        space: Lockspace,
+    ) -> &mut LocksCtxBuilder {
+        let grant = Grant::new(space.files.into_space()).shared_only(space.shared_only);
+        self.grant(guest_path, grant)
+    }
+
+    /// Grants a place of any back end, as [`lockspace`](Self::lockspace) does
+    /// with directories.
+    pub fn grant(&mut self, guest_path: impl Into<String>, grant: Grant) -> &mut LocksCtxBuilder {
+        self.spaces.push((guest_path.into(), grant));
+        self
+    }
+
+    /// The context, for one store.
+    pub fn build(&mut self) -> LocksCtx {
+        LocksCtx {
+            owner: self.manager.owner(self.limits.clone()),
+            spaces: std::mem::take(&mut self.spaces),
+        }
+    }
+}
+
+/// The locks of one guest, kept in the data of its store.
+///
+/// Dropping the context, as a store does with its data, ends all holds and
+/// waits of the guest.
+#[derive(Debug)]
+pub struct LocksCtx {
+    pub(crate) owner: Owner,
+    pub(crate) spaces: Vec<(String, Grant)>,
+}
+
+impl LocksCtx {
+    /// Starts to build a context; see [`LocksCtxBuilder::new`].
+    pub fn builder(manager: &LockManager) -> LocksCtxBuilder {
+        LocksCtxBuilder::new(manager)
+    }
+
+    /// Ends all holds and waits of the guest; later calls of it answer `lost`.
+    ///
+    /// Call this when a guest has trapped or its call was abandoned and the
+    /// store lives on: the guest's handles stay in the store, and with them
+    /// its locks, until the store is dropped.
+    pub fn close(&self) {
+        self.owner.close();
+    }
+}

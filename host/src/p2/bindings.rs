@@ -1,0 +1,47 @@
+//! Bindings that `wasmtime` generates from `wit/p2`.
+
+#[expect(missing_docs, reason = "generated code")]
+mod generated {
+    wasmtime::component::bindgen!({
+        path: "wit/p2",
+        world: "clasp:locks/imports",
+        imports: {
+            // The one function that waits.
+            "clasp:locks/types.[method]lock.acquire": async | trappable,
+            default: trappable,
+        },
+        with: {
+            "wasi:io/poll": wasmtime_wasi_io::bindings::wasi::io::poll,
+            "clasp:locks/types.lockspace": crate::p2::host::LockspaceResource,
+            "clasp:locks/types.lock": crate::p2::host::LockResource,
+            "clasp:locks/types.guard": crate::p2::host::GuardResource,
+            "clasp:locks/types.future-guard": crate::p2::host::FutureGuardResource,
+        },
+        require_store_data_send: true,
+    });
+}
+
+pub use self::generated::clasp::locks::*;
+
+/// The same for blocking hosts.
+pub mod sync {
+    #[expect(missing_docs, reason = "generated code")]
+    mod generated {
+        wasmtime::component::bindgen!({
+            path: "wit/p2",
+            world: "clasp:locks/imports",
+            imports: { default: trappable },
+            with: {
+                "wasi:io/poll": wasmtime_wasi_io::bindings::wasi::io::poll,
+                "clasp:locks/preopens": crate::p2::bindings::preopens,
+                "clasp:locks/types.lockspace": crate::p2::host::LockspaceResource,
+                "clasp:locks/types.lock": crate::p2::host::LockResource,
+                "clasp:locks/types.guard": crate::p2::host::GuardResource,
+                "clasp:locks/types.future-guard": crate::p2::host::FutureGuardResource,
+            },
+            require_store_data_send: true,
+        });
+    }
+
+    pub use self::generated::clasp::locks::*;
+}

@@ -1,0 +1,29 @@
+//! `clasp:locks@0.2.0`, for components of WASI 0.2.
+
+pub mod bindings;
+mod host;
+
+pub use host::{FutureGuardResource, GuardResource, LockResource, LockspaceResource};
+
+use crate::{LocksView, view::Locks};
+use wasmtime::component::Linker;
+
+/// Adds the interfaces to the linker of an asynchronous host: a guest that
+/// waits for a lock is suspended.
+///
+/// # Errors
+/// If the linker has one of them already.
+pub fn add_to_linker_async<T: LocksView + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+    bindings::types::add_to_linker::<T, Locks>(linker, T::locks)?;
+    bindings::preopens::add_to_linker::<T, Locks>(linker, T::locks)
+}
+
+/// Adds the interfaces to the linker of a blocking host: a guest that waits
+/// for a lock halts the thread that it runs on.
+///
+/// # Errors
+/// If the linker has one of them already.
+pub fn add_to_linker_sync<T: LocksView + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+    bindings::sync::types::add_to_linker::<T, Locks>(linker, T::locks)?;
+    bindings::preopens::add_to_linker::<T, Locks>(linker, T::locks)
+}
