@@ -1,1 +1,94 @@
-//! stub
+//! Locks between processes for WebAssembly guests, in the spirit of Python's
+//! [`fasteners`](https://pypi.org/project/fasteners/).
+//!
+//! WASI has no file locks. A host with the `clasp:locks` interface, such as
+//! `clasp run` or any `wasmtime` embedding with `clasp-host`, lends the
+//! guest those of the operating system.
+//!
+//! ```no_run
+//! use clasp_guest::{InterProcessLock, interprocess_locked};
+//! use std::{fs, io, time::Duration};
+//!
+//! fn main() -> io::Result<()> {
+//!     let lock = InterProcessLock::new("data/counter.lock")?;
+//!     let _guard = lock.acquire_timeout(Duration::from_secs(10))?;
+//!     let count: u64 = fs::read_to_string("data/counter").map_or(0, |s| s.parse().unwrap_or(0));
+//!     fs::write("data/counter", (count + 1).to_string())?;
+//!     Ok(())
+//! }
+//!
+//! #[interprocess_locked("data/report.lock", timeout = "10s")]
+//! fn write_report(text: &str) -> io::Result<()> {
+//!     fs::write("data/report", text)
+//! }
+//! ```
+//!
+//! Build it with `cargo build --target wasm32-wasip2` and run it with
+//! `clasp run --dir ./data::data --locks ./data::data app.wasm`.
+//!
+//! # Which lock a path names
+//!
+//! The one whose file `File::open` would open with the same path: relative to
+//! the current directory, in the granted directory with the longest guest path
+//! that matches. The host must have granted locks there; granting files is not
+//! enough. `..` is refused.
+//!
+//! # Coming from `fasteners` 0.20
+//!
+//! | `fasteners` | here |
+//! |---|---|
+//! | `InterProcessLock(path)` | [`InterProcessLock::new`]; opens at once, reports errors at once, does not create directories |
+//! | `InterProcessLock(..., sleep_func, logger)` | none: nobody polls, and the host logs |
+//! | `.acquire()` → `True` | [`.acquire()`](InterProcessLock::acquire) → guard |
+//! | `.acquire(blocking=False)` | [`.try_acquire()`](InterProcessLock::try_acquire) |
+//! | `.acquire(timeout=t)` → `False` | [`.acquire_timeout(t)`](InterProcessLock::acquire_timeout) → error with [`is_timed_out`](Error::is_timed_out) |
+//! | `.acquire(delay, max_delay)` | none: a waiter is woken by the release |
+//! | `.release()`, `with lock:` | dropping the guard, or its [`release`](InterProcessGuard::release) for errors |
+//! | `.acquired` | having a guard |
+//! | `.exists()` | `std::fs::exists(lock.path())`; opening has created it |
+//! | `.path` | [`.path()`](InterProcessLock::path) |
+//! | `.lockfile`, `.trylock()`, `.unlock()` | none: the file belongs to the host |
+//! | `InterProcessReaderWriterLock(path)` | [`InterProcessReaderWriterLock::new`] |
+//! | `.acquire_read_lock()`, `.read_lock()`, `.release_read_lock()` | [`.read()`](InterProcessReaderWriterLock::read), [`read_timeout`](InterProcessReaderWriterLock::read_timeout), [`try_read`](InterProcessReaderWriterLock::try_read) and the guard |
+//! | `.acquire_write_lock()`, `.write_lock()`, `.release_write_lock()` | [`.write()`](InterProcessReaderWriterLock::write), [`write_timeout`](InterProcessReaderWriterLock::write_timeout), [`try_write`](InterProcessReaderWriterLock::try_write) and the guard |
+//! | `@interprocess_locked(path)` | [`#[interprocess_locked(path)]`](macro@interprocess_locked) |
+//! | `@interprocess_read_locked(path)` | [`#[interprocess_read_locked(path)]`](macro@interprocess_read_locked) |
+//! | `@interprocess_write_locked(path)` | [`#[interprocess_write_locked(path)]`](macro@interprocess_write_locked) |
+//! | `ReaderWriterLock()` | [`ReaderWriterLock::new`], between tasks: a component has one thread |
+//! | `.read_lock()`, `.write_lock()`, `.acquire_read_lock()` and so on | [`.read().await`](ReaderWriterLock::read), [`.write().await`](ReaderWriterLock::write) and the guard |
+//! | `.owner`, `.is_reader()`, `.is_writer()`, `.has_pending_writers` | none: tasks have no identity to ask for, and guards say who holds |
+//! | reentrant `ReaderWriterLock` | none, for the same reason |
+//! | `@read_locked`, `@write_locked` | [`#[read_locked]`](macro@read_locked), [`#[write_locked]`](macro@write_locked) |
+//! | `@locked` | none: put a [`ReaderWriterLock`] or `async_lock::Mutex` into the type and lock it |
+//! | `try_lock(lock)` | the `try_` methods, which return an `Option` |
+//!
+//! What is mended: two handles, threads and tasks exclude each other and do not
+//! slip through; acquiring again is refused and does not hang; a lock is its
+//! file, whatever the spelling of its path; waiters are woken in order.
+//!
+//! # What this crate does not do
+//!
+//! Waiting for an inter-process lock halts the whole component, its tasks
+//! included. Turning a shared lock into an exclusive one is not offered yet.
+#![doc(test(attr(deny(warnings))))]
+#![doc(test(attr(allow(dead_code))))]
+
+#[doc(hidden)]
+pub mod bindings;
+mod error;
+mod path;
+mod process_lock;
+mod process_rw_lock;
+mod raw;
+mod task_rw_lock;
+
+pub use clasp_guest_macros::{
+    interprocess_locked, interprocess_read_locked, interprocess_write_locked, read_locked,
+    write_locked,
+};
+pub use error::Error;
+pub use process_lock::{InterProcessGuard, InterProcessLock};
+pub use process_rw_lock::{
+    InterProcessReadGuard, InterProcessReaderWriterLock, InterProcessWriteGuard,
+};
+pub use task_rw_lock::{ReadGuard, ReaderWriterLock, WriteGuard};
