@@ -1,0 +1,106 @@
+//! Functions with attributes, in a component that was granted `data`.
+
+use clasp_guest::{
+    Error, InterProcessLock, InterProcessReaderWriterLock, ReaderWriterLock, interprocess_locked,
+    interprocess_read_locked, interprocess_write_locked, read_locked, write_locked,
+};
+use std::{
+    future::Future,
+    pin::pin,
+    task::{Context, Poll, Waker},
+};
+
+const PATH: &str = "data/a.lock";
+
+#[interprocess_locked("data/a.lock")]
+fn exclusive(by: &mut u32) -> Result<u32, Error> {
+    *by += 1;
+    Ok(*by)
+}
+
+#[interprocess_locked(PATH, timeout = "5ms")]
+fn in_time() -> Result<(), Error> {
+    Ok(())
+}
+
+#[interprocess_read_locked(PATH, timeout = "5ms")]
+fn read_in_time() -> std::io::Result<()> {
+    Ok(())
+}
+
+#[interprocess_read_locked(PATH)]
+fn shared() -> bool {
+    // Somebody reads, and that is this component, so it may read again.
+    let lock = InterProcessReaderWriterLock::new(PATH).unwrap();
+    lock.try_write().unwrap().is_none() && lock.try_read().unwrap().is_some()
+}
+
+#[interprocess_write_locked(PATH)]
+fn written() -> bool {
+    let lock = InterProcessReaderWriterLock::new(PATH).unwrap();
+    lock.try_read().unwrap().is_none()
+}
+
+#[interprocess_locked("elsewhere/a.lock")]
+fn not_granted() -> Result<(), Error> {
+    unreachable!("it has no lock");
+}
+
+struct Cache {
+    lock: ReaderWriterLock,
+    other: ReaderWriterLock,
+    value: std::cell::Cell<u32>,
+}
+
+impl Cache {
+    #[read_locked]
+    async fn get(&self) -> u32 {
+        assert!(self.lock.try_write().is_none());
+        assert!(self.other.try_write().is_some());
+        self.value.get()
+    }
+
+    #[write_locked(self.other)]
+    async fn set(&self, value: u32) {
+        assert!(self.other.try_read().is_none());
+        assert!(self.lock.try_write().is_some());
+        self.value.set(value);
+    }
+}
+
+fn now<F: Future>(future: F) -> F::Output {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => output,
+        Poll::Pending => panic!("nobody holds it"),
+    }
+}
+
+fn main() {
+    let mut calls = 0;
+    assert_eq!(exclusive(&mut calls).unwrap(), 1);
+    assert_eq!(exclusive(&mut calls).unwrap(), 2);
+    assert!(shared());
+    assert!(written());
+    assert!(in_time().is_ok());
+
+    let lock = InterProcessLock::new(PATH).unwrap();
+    let guard = lock.acquire().unwrap();
+    // This component holds it itself.
+    assert!(in_time().unwrap_err().is_deadlock());
+    let error = read_in_time().unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::Deadlock);
+    assert!(error.to_string().contains(PATH), "{error}");
+    drop(guard);
+
+    let error = not_granted().unwrap_err();
+    assert!(error.is_not_permitted(), "{error}");
+    assert!(error.to_string().contains("\"data\""), "{error}");
+
+    let cache = Cache {
+        lock: ReaderWriterLock::new(),
+        other: ReaderWriterLock::new(),
+        value: 0.into(),
+    };
+    now(cache.set(7));
+    assert_eq!(now(cache.get()), 7);
+}

@@ -1,0 +1,56 @@
+//! The demo, with all that it needs.
+
+use crate::{
+    guests,
+    shell::{cache, capture, cargo, has, say, show, target},
+};
+use anyhow::Result;
+use std::{path::PathBuf, process::Command};
+
+/// What the tests and the demo compare with.
+const FASTENERS: &str = "fasteners==0.20";
+
+/// Builds all and runs `clasp demo`.
+pub(crate) fn run(options: &[String]) -> Result<()> {
+    guests::build()?;
+    let python = python();
+    say("Building the host");
+    show(cargo("build").args(["--workspace", "--all-targets", "--all-features"]))?;
+    let mut demo = Command::new(target().join("debug/clasp"));
+    demo.arg("demo")
+        .arg("--guest")
+        .arg(target().join("guests/wasm32-wasip2/release/ledger.wasm"));
+    if let Some(python) = python {
+        demo.arg("--python").arg(python);
+    }
+    show(demo.args(options))
+}
+
+/// A Python with fasteners, in a virtual environment of its own; `None`, with
+/// a word about it, if there cannot be one. Tests find it by the same path.
+pub(crate) fn python() -> Option<PathBuf> {
+    let environment = cache().ok()?.join("python");
+    let python = environment.join("bin/python");
+    let works = |python: &PathBuf| {
+        capture(Command::new(python).args(["-c", "import fasteners"])).is_ok()
+    };
+    if works(&python) {
+        return Some(python);
+    }
+    if !has("python3") {
+        say("No python3: going on without Python's fasteners");
+        return None;
+    }
+    say(format!("Installing {FASTENERS} for Python"));
+    let made = capture(Command::new("python3").args(["-m", "venv"]).arg(&environment))
+        .and_then(|_| {
+            capture(Command::new(&python).args(["-m", "pip", "install", "--quiet", FASTENERS]))
+        });
+    match made {
+        Ok(_) => Some(python),
+        Err(error) => {
+            say(format!("Going on without Python's fasteners: {error}"));
+            None
+        }
+    }
+}

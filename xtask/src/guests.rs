@@ -1,0 +1,29 @@
+//! The guest programs of tests and examples.
+
+use crate::{
+    shell::{cargo, root, say, show, target},
+    toolchain,
+};
+use anyhow::Result;
+
+/// Packages with guest programs, outside the workspace: they are built for
+/// another target, perhaps by another compiler.
+pub(crate) const PACKAGES: [&str; 2] = ["examples/guests", "tests/guests"];
+
+/// Builds all of them into `target/guests`.
+pub(crate) fn build() -> Result<()> {
+    let toolchain = toolchain::ensure()?;
+    for package in PACKAGES {
+        say(format!("Building {package}"));
+        let mut build = cargo("build");
+        build
+            .args(["--quiet", "--locked", "--release", "--target", "wasm32-wasip2"])
+            .arg("--manifest-path")
+            .arg(root().join(package).join("Cargo.toml"))
+            .arg("--target-dir")
+            .arg(target().join("guests"));
+        toolchain.configure(&mut build);
+        show(&mut build)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,538 @@
+//! A toolchain that builds guests for wasm32-wasip2.
+//!
+//! The target of the installed Rust toolchain serves if it is there or rustup
+//! can add it. Where rustup's server cannot be reached, a toolchain is put
+//! together from distribution packages, once, under the cache folder: Debian's
+//! rustc, the standard library built from Debian's sources, and the C library
+//! that an npm package of clang carries.
+
+use crate::shell::{cache, capture, cargo, has, say};
+use anyhow::{Context, Result, bail, ensure};
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+const TARGET: &str = "wasm32-wasip2";
+const HOST: &str = "x86_64-unknown-linux-gnu";
+
+/// The npm package whose resources hold a wasi-libc, pinned: it says what the
+/// guests are linked with.
+const LIBC_PACKAGE: &str = "@yowasp/clang@22.0.0-git20542-10";
+
+/// Set to `packages` to build the toolchain from packages even if rustup could
+/// add the target.
+const CHOICE: &str = "CLASP_GUEST_TOOLCHAIN";
+
+/// What builds guests.
+pub(crate) enum Toolchain {
+    /// The toolchain that builds everything else.
+    Installed,
+    /// The toolchain in this folder.
+    Packages(PathBuf),
+}
+
+impl Toolchain {
+    /// Makes a cargo command use this toolchain.
+    pub(crate) fn configure(&self, command: &mut Command) {
+        if let Toolchain::Packages(folder) = self {
+            command.env("RUSTC", folder.join("bin/rustc"));
+            command.env("RUSTDOC", folder.join("bin/rustdoc"));
+            command.env_remove("RUSTC_WRAPPER");
+        }
+    }
+}
+
+/// Finds a toolchain, or makes one.
+pub(crate) fn ensure() -> Result<Toolchain> {
+    if !["cc", "gcc", "clang"].into_iter().any(has) {
+        bail!(
+            "no C compiler: wasmtime's build needs one. \
+             Install `gcc` or `clang`, for example with `apt-get install gcc`"
+        );
+    }
+    let packages = match std::env::var(CHOICE) {
+        Ok(choice) if choice == "packages" => true,
+        Ok(choice) => bail!("{CHOICE}={choice}: the only value is `packages`; unset it otherwise"),
+        Err(_) => false,
+    };
+    if !packages {
+        if is_installed()? {
+            return Ok(Toolchain::Installed);
+        }
+        if has("rustup") {
+            say(format!("Adding {TARGET} with rustup"));
+            match capture(Command::new("rustup").args(["target", "add", TARGET])) {
+                Ok(_) => return Ok(Toolchain::Installed),
+                Err(error) => say(format!(
+                    "rustup could not add the target, packages have to do: {error}"
+                )),
+            }
+        }
+    }
+    let folder = cache()?.join("guest-toolchain");
+    if !folder.join("VERSIONS").is_file() {
+        make(&folder).with_context(|| {
+            format!(
+                "the guest toolchain could not be made from packages. \
+                 If rustup works for you, run `rustup target add {TARGET}` and unset {CHOICE}"
+            )
+        })?;
+    }
+    Ok(Toolchain::Packages(folder))
+}
+
+/// Whether the installed toolchain has the target.
+fn is_installed() -> Result<bool> {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let libraries =
+        capture(Command::new(rustc).args(["--print", "target-libdir", "--target", TARGET]))?;
+    Ok(Path::new(&libraries).is_dir())
+}
+
+fn make(folder: &Path) -> Result<()> {
+    ensure!(
+        cfg!(all(target_arch = "x86_64", target_os = "linux")),
+        "only x86_64 Linux has the packages"
+    );
+    for (tool, package) in [
+        ("apt-get", "apt, of Debian"),
+        ("apt-cache", "apt, of Debian"),
+        ("dpkg-deb", "dpkg, of Debian"),
+        ("npm", "npm"),
+        ("tar", "tar"),
+        ("ldd", "libc-bin"),
+    ] {
+        ensure!(has(tool), "missing tool `{tool}` (package: {package})");
+    }
+    let parent = folder.parent().context("the cache folder has no parent")?;
+    fs::create_dir_all(parent)?;
+    let work = Work {
+        out: parent.join(format!("guest-toolchain.{}", std::process::id())),
+        scratch: parent.join(format!("guest-toolchain.{}.work", std::process::id())),
+    };
+    let mut versions = Vec::new();
+    for made in [&work.out, &work.scratch] {
+        fs::create_dir_all(made)?;
+    }
+
+    say("Guest toolchain: reading the package index");
+    let apt = Apt::update(work.scratch.join("apt"))?;
+    let names = Names::find(&apt)?;
+    say(format!("Guest toolchain: downloading {}", names.all().join(", ")));
+    let debs = work.scratch.join("debs");
+    apt.download(&debs, &names.all())?;
+    versions.push(format!("debian: {}", names.all().join(" ")));
+
+    say("Guest toolchain: unpacking");
+    let root = work.scratch.join("root");
+    let (source, binaries): (Vec<_>, Vec<_>) = fs::read_dir(&debs)?
+        .map(|entry| entry.map(|e| e.path()))
+        .collect::<Result<Vec<_>, _>>()?
+        .into_iter()
+        .partition(|deb| deb.to_string_lossy().contains("rust-web-src"));
+    for deb in &binaries {
+        capture(Command::new("dpkg-deb").arg("-x").args([deb, &root]))?;
+    }
+    let library = unpack_library(&source, &work.scratch.join("src"))?;
+
+    let libc = work.libc()?;
+    versions.push(format!("npm: {LIBC_PACKAGE}"));
+    work.lay_out(&root, &apt)?;
+    versions.push(work.link_tools(&root)?);
+    say("Guest toolchain: building the standard library, about two minutes");
+    work.build_std(&library, &libc)?;
+    work.check()?;
+
+    fs::write(work.out.join("VERSIONS"), versions.join("\n") + "\n")?;
+    fs::rename(&work.out, folder)?;
+    say(format!("Guest toolchain: ready in {}", folder.display()));
+    Ok(())
+}
+
+/// The private apt state of one run: no root is needed, and the system's own
+/// state stays as it is. The system says where packages come from.
+struct Apt {
+    folder: PathBuf,
+}
+
+impl Apt {
+    fn update(folder: PathBuf) -> Result<Apt> {
+        for part in ["state/lists/partial", "cache/archives/partial"] {
+            fs::create_dir_all(folder.join(part))?;
+        }
+        let at = folder.display();
+        fs::write(folder.join("status"), "")?;
+        fs::write(
+            folder.join("conf"),
+            format!(
+                "Dir::State \"{at}/state\";\nDir::State::status \"{at}/status\";\n\
+                 Dir::Cache \"{at}/cache\";\nAPT::Sandbox::User \"root\";\n\
+                 Acquire::Languages \"none\";\nAcquire::Retries \"3\";\n"
+            ),
+        )?;
+        let apt = Apt { folder };
+        capture(apt.command("apt-get").args(["-qq", "update"]))?;
+        Ok(apt)
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command
+            .env("APT_CONFIG", self.folder.join("conf"))
+            .env("LC_ALL", "C");
+        command
+    }
+
+    /// A field of the newest version of a package.
+    fn field(&self, package: &str, field: &str) -> Result<String> {
+        let shown = capture(self.command("apt-cache").args([
+            "show",
+            "--no-all-versions",
+            package,
+        ]))?;
+        shown
+            .lines()
+            .find_map(|line| line.strip_prefix(field)?.strip_prefix(": "))
+            .map(str::to_owned)
+            .with_context(|| format!("package {package} has no field {field}"))
+    }
+
+    /// The first dependency of a package whose name starts so and goes on with
+    /// a version number or not at all.
+    fn dependency(&self, package: &str, prefix: &str) -> Result<String> {
+        self.field(package, "Depends")?
+            .split([',', '|'])
+            .filter_map(|d| d.split_whitespace().next())
+            .find(|name| {
+                name.strip_prefix(prefix)
+                    .is_some_and(|rest| rest.chars().all(|c| c.is_ascii_digit() || c == '.'))
+            })
+            .map(str::to_owned)
+            .with_context(|| format!("package {package} does not depend on any {prefix}"))
+    }
+
+    fn download(&self, to: &Path, packages: &[String]) -> Result<()> {
+        fs::create_dir_all(to)?;
+        let mut command = self.command("apt-get");
+        command.args(["-qq", "download"]).args(packages);
+        capture(command.current_dir(to))?;
+        Ok(())
+    }
+}
+
+/// The packages, each with its version where it must be that of the others.
+struct Names {
+    version: String,
+    development: String,
+    driver: String,
+    llvm: String,
+}
+
+impl Names {
+    fn find(apt: &Apt) -> Result<Names> {
+        let version = apt.field("rustc-web", "Version")?;
+        let development = apt.dependency("rustc-web", "libstd-rust-web-dev")?;
+        let driver = apt.dependency(&development, "libstd-rust-web-")?;
+        let llvm = apt.dependency(&driver, "libllvm")?;
+        Ok(Names {
+            version,
+            development,
+            driver,
+            llvm,
+        })
+    }
+
+    fn all(&self) -> Vec<String> {
+        let version = &self.version;
+        // The source package is not rebuilt and carries no such suffix.
+        let source = version.split("+b").next().unwrap_or(version);
+        vec![
+            format!("rustc-web={version}"),
+            format!("{}={version}", self.development),
+            format!("{}={version}", self.driver),
+            format!("rust-web-src={source}"),
+            self.llvm.clone(),
+            self.llvm.replace("libllvm", "lld-"),
+        ]
+    }
+}
+
+/// Unpacks the standard library's sources and nothing else.
+fn unpack_library(debs: &[PathBuf], to: &Path) -> Result<PathBuf> {
+    let deb = debs.first().context("rust-web-src was not downloaded")?;
+    fs::create_dir_all(to)?;
+    let archive = to.join("data.tar");
+    capture(
+        Command::new("sh")
+            .args(["-c", "dpkg-deb --fsys-tarfile \"$1\" > \"$2\"", "sh"])
+            .args([deb, &archive]),
+    )?;
+    capture(
+        Command::new("tar")
+            .arg("-xf")
+            .arg(&archive)
+            .arg("-C")
+            .arg(to)
+            .args(["--wildcards", "./usr/src/rustc-*/library"]),
+    )?;
+    let sources = fs::read_dir(to.join("usr/src"))?
+        .next()
+        .context("no sources in rust-web-src")??;
+    Ok(sources.path().join("library"))
+}
+
+/// The folders of one run.
+struct Work {
+    out: PathBuf,
+    scratch: PathBuf,
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        // Half a toolchain is of no use, and the scratch folder is large.
+        let _ = fs::remove_dir_all(&self.scratch);
+        let _ = fs::remove_dir_all(&self.out);
+    }
+}
+
+impl Work {
+    fn rustlib(&self, of: &str) -> PathBuf {
+        self.out.join("lib/rustlib").join(of)
+    }
+
+    /// The folder with wasi-libc.
+    fn libc(&self) -> Result<PathBuf> {
+        say(format!("Guest toolchain: downloading {LIBC_PACKAGE}"));
+        let npm = self.scratch.join("npm");
+        fs::create_dir_all(&npm)?;
+        capture(
+            Command::new("npm")
+                .args(["pack", "--silent", LIBC_PACKAGE])
+                .current_dir(&npm),
+        )?;
+        capture(
+            Command::new("sh")
+                .args([
+                    "-c",
+                    "tar -xOf *.tgz package/gen/llvm-resources.tar | tar -x lib/wasm32-wasip1",
+                ])
+                .current_dir(&npm),
+        )?;
+        let libc = npm.join("lib/wasm32-wasip1");
+        for file in ["libc.a", "crt1-command.o", "crt1-reactor.o"] {
+            ensure!(libc.join(file).is_file(), "{LIBC_PACKAGE} has no {file}");
+        }
+        Ok(libc)
+    }
+
+    /// Puts the compiler and the host's libraries where a toolchain has them.
+    fn lay_out(&self, root: &Path, apt: &Apt) -> Result<()> {
+        let out = &self.out;
+        for folder in ["bin", "libexec"] {
+            fs::create_dir_all(out.join(folder))?;
+        }
+        fs::create_dir_all(self.rustlib(HOST))?;
+        let usr = root.join("usr");
+        for library in files(&usr.join("lib/x86_64-linux-gnu"))? {
+            let name = library.file_name().unwrap_or_default().to_string_lossy();
+            if name.starts_with("librustc_driver-") || name.starts_with("libLLVM.so.") {
+                fs::rename(&library, out.join("lib").join(&*name))?;
+            }
+        }
+        fs::rename(
+            usr.join("lib/rustlib").join(HOST).join("lib"),
+            self.rustlib(HOST).join("lib"),
+        )?;
+        for program in ["rustc", "rustdoc"] {
+            fs::rename(
+                usr.join("bin").join(program),
+                out.join("libexec").join(program),
+            )?;
+            // Debian's programs look for their libraries in the system's
+            // folders only.
+            let wrapper = out.join("bin").join(program);
+            fs::write(
+                &wrapper,
+                "#!/bin/sh\n\
+                 d=$(dirname -- \"$(dirname -- \"$(readlink -f -- \"$0\")\")\")\n\
+                 LD_LIBRARY_PATH=$d/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}\n\
+                 export LD_LIBRARY_PATH\n\
+                 exec \"$d/libexec/${0##*/}\" \"$@\"\n",
+            )?;
+            fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755))?;
+        }
+        self.add_missing_libraries(apt)
+    }
+
+    /// Adds the shared libraries of LLVM that this machine lacks.
+    fn add_missing_libraries(&self, apt: &Apt) -> Result<()> {
+        const PACKAGES: [(&str, &str); 10] = [
+            ("libedit.so", "libedit2"),
+            ("libbsd.so", "libbsd0"),
+            ("libmd.so", "libmd0"),
+            ("libtinfo.so", "libtinfo6"),
+            ("libz3.so", "libz3-4"),
+            ("libxml2.so", "libxml2"),
+            ("libicu", "libicu72"),
+            ("liblzma.so", "liblzma5"),
+            ("libffi.so", "libffi8"),
+            ("libzstd.so", "libzstd1"),
+        ];
+        // A library that is added may lack others in turn.
+        for round in 0..4 {
+            let needed = capture(
+                Command::new("ldd")
+                    .arg(self.out.join("libexec/rustc"))
+                    .env("LD_LIBRARY_PATH", self.out.join("lib")),
+            )?;
+            let missing: Vec<_> = needed
+                .lines()
+                .filter(|line| line.contains("not found"))
+                .filter_map(|line| line.split_whitespace().next())
+                .collect();
+            if missing.is_empty() {
+                return Ok(());
+            }
+            for library in missing {
+                let (_, package) = PACKAGES
+                    .iter()
+                    .find(|(prefix, _)| library.starts_with(prefix))
+                    .with_context(|| {
+                        format!("the compiler needs {library}; install the package that has it")
+                    })?;
+                say(format!("Guest toolchain: adding {package} for {library}"));
+                let to = self.scratch.join(format!("{package}.{round}"));
+                apt.download(&to, &[(*package).to_owned()])?;
+                capture(
+                    Command::new("sh")
+                        .args([
+                            "-c",
+                            "dpkg-deb -x ./*.deb . && \
+                             find . -path '*x86_64-linux-gnu/lib*.so*' -exec cp -a {} \"$1\" ';'",
+                            "sh",
+                        ])
+                        .arg(self.out.join("lib"))
+                        .current_dir(&to),
+                )?;
+            }
+        }
+        bail!("shared libraries of the compiler are still missing")
+    }
+
+    /// Adds the linkers; answers the version of the one that makes components.
+    fn link_tools(&self, root: &Path) -> Result<String> {
+        let bin = self.rustlib(HOST).join("bin");
+        fs::create_dir_all(bin.join("gcc-ld"))?;
+        let lld = files(&root.join("usr/lib"))?
+            .into_iter()
+            .map(|folder| folder.join("bin/lld"))
+            .find(|lld| lld.is_file())
+            .context("no lld in its package")?;
+        fs::rename(lld, bin.join("rust-lld"))?;
+        symlink("../rust-lld", bin.join("gcc-ld/wasm-ld"))?;
+        // lld looks for LLVM beside its own folder.
+        let llvm = files(&self.out.join("lib"))?
+            .into_iter()
+            .find_map(|f| {
+                let name = f.file_name()?.to_str()?.to_owned();
+                name.starts_with("libLLVM.so.").then_some(name)
+            })
+            .context("no libLLVM in its package")?;
+        symlink(
+            format!("../../../{llvm}"),
+            self.rustlib(HOST).join("lib").join(&llvm),
+        )?;
+
+        let linker = bin.join("wasm-component-ld");
+        let sysroot = capture(Command::new("rustc").args(["--print", "sysroot"]))?;
+        let installed = Path::new(&sysroot)
+            .join("lib/rustlib")
+            .join(HOST)
+            .join("bin/wasm-component-ld");
+        if installed.is_file() {
+            fs::copy(installed, &linker)?;
+        } else {
+            say("Guest toolchain: building wasm-component-ld");
+            let mut install = cargo("install");
+            install.args(["--quiet", "--locked", "wasm-component-ld", "--root"]);
+            capture(install.arg(self.scratch.join("linker")))?;
+            fs::copy(
+                self.scratch.join("linker/bin/wasm-component-ld"),
+                &linker,
+            )?;
+        }
+        capture(Command::new(&linker).arg("--version"))
+    }
+
+    /// Builds the standard library as the project Rust does, and keeps the
+    /// result, so that guests need no unstable option.
+    fn build_std(&self, library: &Path, libc: &Path) -> Result<()> {
+        let target = self.rustlib(TARGET).join("lib");
+        fs::create_dir_all(target.join("self-contained"))?;
+        for file in ["libc.a", "crt1-command.o", "crt1-reactor.o"] {
+            fs::copy(libc.join(file), target.join("self-contained").join(file))?;
+        }
+        let built = self.scratch.join("std");
+        let mut build = cargo("build");
+        build
+            .args(["--quiet", "--locked", "--release", "--target", TARGET])
+            .args(["--features", "backtrace", "--manifest-path"])
+            .arg(library.join("sysroot/Cargo.toml"))
+            .arg("--target-dir")
+            .arg(&built)
+            .current_dir(library)
+            .env_remove("CARGO_ENCODED_RUSTFLAGS")
+            .env_remove("CARGO_TARGET_DIR")
+            .env_remove("RUSTC_WRAPPER")
+            .env("RUSTC", self.out.join("bin/rustc"))
+            .env("RUSTC_BOOTSTRAP", "1")
+            .env("__CARGO_DEFAULT_LIB_METADATA", "clasp")
+            .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1")
+            .env("CARGO_PROFILE_RELEASE_DEBUG", "0")
+            .env(
+                "RUSTFLAGS",
+                format!(
+                    "-Zforce-unstable-if-unmarked -Cembed-bitcode=yes \
+                     --remap-path-prefix={}=/rustc/library",
+                    library.display()
+                ),
+            );
+        capture(&mut build)?;
+        for file in files(&built.join(TARGET).join("release/deps"))? {
+            if file.extension().is_some_and(|e| e == "rlib") {
+                fs::copy(&file, target.join(file.file_name().unwrap_or_default()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Builds a program, to fail here rather than later.
+    fn check(&self) -> Result<()> {
+        let source = self.scratch.join("check.rs");
+        let program = self.scratch.join("check.wasm");
+        fs::write(
+            &source,
+            "fn main() { println!(\"{:?} {:?}\", std::env::args(), std::fs::read(\"x\").is_ok()) }",
+        )?;
+        capture(
+            Command::new(self.out.join("bin/rustc"))
+                .args(["-O", "--target", TARGET, "-o"])
+                .args([&program, &source]),
+        )?;
+        ensure!(
+            fs::read(&program)?.starts_with(b"\0asm\x0d\0\x01\0"),
+            "the new toolchain makes no components"
+        );
+        Ok(())
+    }
+}
+
+fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    fs::read_dir(folder)
+        .with_context(|| format!("cannot read {}", folder.display()))?
+        .map(|entry| Ok(entry?.path()))
+        .collect()
+}
