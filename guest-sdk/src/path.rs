@@ -21,10 +21,7 @@ pub(crate) fn resolve<'a, S: AsRef<str>>(
     find(path, grants)
 }
 
-fn find<S: AsRef<str>>(
-    path: &str,
-    grants: impl IntoIterator<Item = S>,
-) -> Option<(usize, String)> {
+fn find<S: AsRef<str>>(path: &str, grants: impl IntoIterator<Item = S>) -> Option<(usize, String)> {
     grants
         .into_iter()
         .enumerate()

@@ -75,11 +75,7 @@ impl RawLock {
         }
     }
 
-    pub(crate) fn acquire(
-        &self,
-        mode: Mode,
-        timeout: Option<Duration>,
-    ) -> Result<RawGuard, Error> {
+    pub(crate) fn acquire(&self, mode: Mode, timeout: Option<Duration>) -> Result<RawGuard, Error> {
         // A call that may suspend costs more than one that cannot, and most
         // locks are free. It overtakes nobody who waits.
         if let Some(guard) = self.try_acquire(mode)? {

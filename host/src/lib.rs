@@ -11,7 +11,7 @@
 //! ```no_run
 //! use clasp_host::{LockManager, LocksCtx, LocksCtxView, LocksView, Lockspace};
 //! use wasmtime::{Engine, Result, Store, component::{Component, Linker, ResourceTable}};
-//! use wasmtime_wasi::{DirPerms, FilePerms, WasiCtx, WasiCtxView, WasiView};
+//! use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView};
 //! use wasmtime_wasi::p2::bindings::sync::Command;
 //!
 //! struct State {
@@ -41,7 +41,7 @@
 //!     // The guest may use the files in ./data and lock any of them.
 //!     let wasi = WasiCtx::builder()
 //!         .inherit_stdio()
-//!         .preopened_dir("./data", "data", DirPerms::all(), FilePerms::all())?
+//!         .preopened_dir("./data", "data", FsPerms::ReadWrite)?
 //!         .build();
 //!     let locks = LocksCtx::builder(LockManager::global())
 //!         .lockspace("data", Lockspace::open_ambient("./data")?)
@@ -85,5 +85,5 @@ mod view;
 pub use clasp_engine::{
     Ceilings, Error, ErrorKind, Grant, Limits, LockManager, file::Family, file::set_wake_signal,
 };
-pub use ctx::{Lockspace, LocksCtx, LocksCtxBuilder};
+pub use ctx::{LocksCtx, LocksCtxBuilder, Lockspace};
 pub use view::{LocksCtxView, LocksView};

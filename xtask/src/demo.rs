@@ -31,9 +31,8 @@ pub(crate) fn run(options: &[String]) -> Result<()> {
 pub(crate) fn python() -> Option<PathBuf> {
     let environment = cache().ok()?.join("python");
     let python = environment.join("bin/python");
-    let works = |python: &PathBuf| {
-        capture(Command::new(python).args(["-c", "import fasteners"])).is_ok()
-    };
+    let works =
+        |python: &PathBuf| capture(Command::new(python).args(["-c", "import fasteners"])).is_ok();
     if works(&python) {
         return Some(python);
     }
@@ -42,10 +41,14 @@ pub(crate) fn python() -> Option<PathBuf> {
         return None;
     }
     say(format!("Installing {FASTENERS} for Python"));
-    let made = capture(Command::new("python3").args(["-m", "venv"]).arg(&environment))
-        .and_then(|_| {
-            capture(Command::new(&python).args(["-m", "pip", "install", "--quiet", FASTENERS]))
-        });
+    let made = capture(
+        Command::new("python3")
+            .args(["-m", "venv"])
+            .arg(&environment),
+    )
+    .and_then(|_| {
+        capture(Command::new(&python).args(["-m", "pip", "install", "--quiet", FASTENERS]))
+    });
     match made {
         Ok(_) => Some(python),
         Err(error) => {

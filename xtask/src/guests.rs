@@ -17,7 +17,13 @@ pub(crate) fn build() -> Result<()> {
         say(format!("Building {package}"));
         let mut build = cargo("build");
         build
-            .args(["--quiet", "--locked", "--release", "--target", "wasm32-wasip2"])
+            .args([
+                "--quiet",
+                "--locked",
+                "--release",
+                "--target",
+                "wasm32-wasip2",
+            ])
             .arg("--manifest-path")
             .arg(root().join(package).join("Cargo.toml"))
             .arg("--target-dir")

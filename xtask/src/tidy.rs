@@ -1,3 +1,5 @@
 //! Checks.
 use anyhow::Result;
-pub(crate) fn run(_fix: bool) -> Result<()> { Ok(()) }
+pub(crate) fn run(_fix: bool) -> Result<()> {
+    Ok(())
+}

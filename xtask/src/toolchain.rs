@@ -121,7 +121,10 @@ fn make(folder: &Path) -> Result<()> {
     say("Guest toolchain: reading the package index");
     let apt = Apt::update(work.scratch.join("apt"))?;
     let names = Names::find(&apt)?;
-    say(format!("Guest toolchain: downloading {}", names.all().join(", ")));
+    say(format!(
+        "Guest toolchain: downloading {}",
+        names.all().join(", ")
+    ));
     let debs = work.scratch.join("debs");
     apt.download(&debs, &names.all())?;
     versions.push(format!("debian: {}", names.all().join(" ")));
@@ -188,11 +191,11 @@ impl Apt {
 
     /// A field of the newest version of a package.
     fn field(&self, package: &str, field: &str) -> Result<String> {
-        let shown = capture(self.command("apt-cache").args([
-            "show",
-            "--no-all-versions",
-            package,
-        ]))?;
+        let shown =
+            capture(
+                self.command("apt-cache")
+                    .args(["show", "--no-all-versions", package]),
+            )?;
         shown
             .lines()
             .find_map(|line| line.strip_prefix(field)?.strip_prefix(": "))
@@ -459,10 +462,7 @@ impl Work {
             let mut install = cargo("install");
             install.args(["--quiet", "--locked", "wasm-component-ld", "--root"]);
             capture(install.arg(self.scratch.join("linker")))?;
-            fs::copy(
-                self.scratch.join("linker/bin/wasm-component-ld"),
-                &linker,
-            )?;
+            fs::copy(self.scratch.join("linker/bin/wasm-component-ld"), &linker)?;
         }
         capture(Command::new(&linker).arg("--version"))
     }

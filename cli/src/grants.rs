@@ -1,0 +1,115 @@
+//! The options `--dir` and `--locks`: which folders of the host a guest gets,
+//! and under which names.
+
+use clasp_host::Family;
+use std::{path::PathBuf, str::FromStr};
+
+/// `HOST[::GUEST]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Folder {
+    pub(crate) host: PathBuf,
+    pub(crate) guest: String,
+}
+
+impl FromStr for Folder {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Folder, String> {
+        let (host, guest) = text.split_once("::").unwrap_or((text, text));
+        if host.is_empty() || guest.is_empty() {
+            return Err(format!(
+                "{text:?}: write HOST or HOST::GUEST, such as `./data::data`"
+            ));
+        }
+        Ok(Folder {
+            host: host.into(),
+            guest: guest.into(),
+        })
+    }
+}
+
+/// `HOST[::GUEST][,family=posix|flock][,shared-only][,no-create][,network]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Locks {
+    pub(crate) folder: Folder,
+    pub(crate) family: Family,
+    pub(crate) shared_only: bool,
+    pub(crate) create: bool,
+    pub(crate) network: bool,
+}
+
+impl FromStr for Locks {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Locks, String> {
+        let mut parts = text.split(',');
+        let mut locks = Locks {
+            folder: parts.next().unwrap_or_default().parse()?,
+            family: Family::default(),
+            shared_only: false,
+            create: true,
+            network: false,
+        };
+        for part in parts {
+            match part.split_once('=').unwrap_or((part, "")) {
+                ("family", family) => locks.family = family.parse()?,
+                ("shared-only", "") => locks.shared_only = true,
+                ("no-create", "") => locks.create = false,
+                ("network", "") => locks.network = true,
+                _ => {
+                    return Err(format!(
+                        "unknown option {part:?}: use `family=posix`, `family=flock`, \
+                         `shared-only`, `no-create` or `network`"
+                    ));
+                }
+            }
+        }
+        Ok(locks)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn locks(text: &str) -> Result<Locks, String> {
+        text.parse()
+    }
+
+    #[test]
+    fn a_folder_has_the_same_name_inside_unless_it_is_given() {
+        let same: Folder = "./data".parse().unwrap();
+        assert_eq!((same.host, same.guest), ("./data".into(), "./data".into()));
+        let other: Folder = "/srv/x::data".parse().unwrap();
+        assert_eq!((other.host, other.guest), ("/srv/x".into(), "data".into()));
+        for wrong in ["", "::data", "data::"] {
+            let error = wrong.parse::<Folder>().unwrap_err();
+            assert!(error.contains("./data::data"), "{error}");
+        }
+    }
+
+    #[test]
+    fn options_follow_the_folder() {
+        let plain = locks("data").unwrap();
+        assert_eq!(plain.family, Family::Posix);
+        assert!(plain.create && !plain.shared_only && !plain.network);
+        let full = locks("a::b,family=flock,shared-only,no-create,network").unwrap();
+        assert_eq!(full.folder.guest, "b");
+        assert_eq!(full.family, Family::Flock);
+        assert!(!full.create && full.shared_only && full.network);
+    }
+
+    #[test]
+    fn mistakes_are_told_with_what_to_type() {
+        for wrong in [
+            "data,family=ofd",
+            "data,family",
+            "data,readonly",
+            "data,",
+            "data,no-create=1",
+        ] {
+            let error = locks(wrong).unwrap_err();
+            assert!(error.contains("use `"), "{wrong}: {error}");
+        }
+    }
+}
