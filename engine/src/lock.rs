@@ -176,10 +176,14 @@ impl LockShared {
 
     /// Whether the name still leads to the file of `entry`.
     fn is_named(&self, entry: &Entry) -> Result<bool, Error> {
-        self.unchecked.store(0, Ordering::Relaxed);
+        let named = self.grant.space.identify(&self.name)?.as_ref() == Some(&entry.identity);
+        // Who has seen that the name leads elsewhere must not trust it next
+        // time, whoever asked.
+        let unchecked = if named { 0 } else { NAME_CHECK_ACQUISITIONS };
+        self.unchecked.store(unchecked, Ordering::Relaxed);
         self.checked_ms
             .store(self.owner.manager.uptime_ms(), Ordering::Relaxed);
-        Ok(self.grant.space.identify(&self.name)?.as_ref() == Some(&entry.identity))
+        Ok(named)
     }
 
     /// As [`is_named`](Self::is_named), at bounded intervals only.

@@ -63,6 +63,9 @@ fn main() -> ExitCode {
 fn test(options: &[String]) -> Result<()> {
     guests::build()?;
     demo::python();
+    // Tests start the programs of the workspace.
+    shell::say("Building the host");
+    shell::show(shell::cargo("build").args(["--workspace", "--all-features"]))?;
     shell::say("Running the tests");
     let mut cargo = shell::cargo("test");
     cargo.args(["--workspace", "--all-features"]).args(options);

@@ -1,0 +1,63 @@
+//! `clasp run` as a user types it.
+#![allow(missing_docs, reason = "tests")]
+
+use std::process::{Command, Output};
+
+fn clasp(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_clasp"))
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+/// The exit code and what was complained about.
+fn complaint(arguments: &[&str]) -> (Option<i32>, String) {
+    let output = clasp(arguments);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code(), text)
+}
+
+#[test]
+fn usage_errors_say_what_to_type() {
+    for (arguments, advice) in [
+        (&["run"][..], "APP.wasm"),
+        (&["run", "--locks", "x,family=ofd", "a.wasm"], "`posix`"),
+        (&["run", "--locks", "x,oops", "a.wasm"], "`shared-only`"),
+        (&["run", "--dir", "::data", "a.wasm"], "./data::data"),
+        (&["run", "--env", "NAME", "a.wasm"], "NAME=VALUE"),
+        (&["run", "--max-wait", "soon", "a.wasm"], "--max-wait"),
+        (&["run", "--max-locks", "many", "a.wasm"], "--max-locks"),
+        (&["demo"], "--guest"),
+    ] {
+        let (code, text) = complaint(arguments);
+        assert_eq!(code, Some(2), "{arguments:?}: {text}");
+        assert!(text.contains(advice), "{arguments:?}: {text}");
+    }
+}
+
+#[test]
+fn what_cannot_be_opened_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path().to_str().unwrap();
+    let missing = format!("{here}/missing");
+    let module = format!("{here}/module.wasm");
+    std::fs::write(&module, b"\0asm\x01\0\0\0").unwrap();
+    let text = format!("{here}/text.wasm");
+    std::fs::write(&text, "hello").unwrap();
+    let twice = format!("{here}::data");
+    for (arguments, advice) in [
+        (&["run", &missing][..], "cannot read"),
+        (&["run", "--dir", &missing, &module], "mkdir -p"),
+        (&["run", "--locks", &missing, &module], "mkdir -p"),
+        (
+            &["run", "--locks", &twice, "--locks", &twice, &module],
+            "twice",
+        ),
+        (&["run", &module], "wasm32-wasip2"),
+        (&["run", &text], "not a component"),
+    ] {
+        let (code, text) = complaint(arguments);
+        assert_eq!(code, Some(1), "{arguments:?}: {text}");
+        assert!(text.contains(advice), "{arguments:?}: {text}");
+    }
+}

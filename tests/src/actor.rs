@@ -1,0 +1,276 @@
+//! Guests in hosts of this process.
+
+use crate::target;
+use clasp_host::{LockManager, LocksCtx, LocksCtxBuilder, LocksCtxView, LocksView};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::{LazyLock, Mutex},
+};
+use tokio::runtime::Runtime;
+use wasmtime::{
+    Cache, CacheConfig, Config, Engine, Store,
+    component::{Component, Linker, ResourceTable},
+};
+use wasmtime_wasi::{
+    FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView,
+    p2::{bindings::sync::Command, pipe::MemoryOutputPipe},
+};
+
+mod blocking {
+    wasmtime::component::bindgen!({ path: "wit", world: "actor", require_store_data_send: true });
+}
+
+mod suspending {
+    wasmtime::component::bindgen!({
+        path: "wit",
+        world: "actor",
+        exports: { default: async },
+        require_store_data_send: true,
+    });
+}
+
+/// The path of a guest program.
+///
+/// # Panics
+/// If it is not built.
+pub fn guest(name: &str) -> PathBuf {
+    let path = target()
+        .join("guests/wasm32-wasip2/release")
+        .join(format!("{name}.wasm"));
+    assert!(
+        path.is_file(),
+        "{name}.wasm is not built: run `cargo xtask guests`"
+    );
+    path
+}
+
+/// Each test is a process of its own: what is compiled is kept for all.
+static ENGINE: LazyLock<Engine> = LazyLock::new(|| {
+    let mut cache = CacheConfig::new();
+    cache.with_directory(target().join("wasmtime-cache"));
+    let mut config = Config::new();
+    config.cache(Some(
+        Cache::new(cache).expect("a cache in the target folder"),
+    ));
+    Engine::new(&config).expect("an engine")
+});
+
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("a runtime"));
+
+fn component(name: &str) -> Component {
+    static COMPILED: Mutex<Option<HashMap<String, Component>>> = Mutex::new(None);
+    let mut compiled = COMPILED.lock().expect("no panic while compiling");
+    compiled
+        .get_or_insert_default()
+        .entry(name.into())
+        .or_insert_with(|| Component::from_file(&ENGINE, guest(name)).expect("a component"))
+        .clone()
+}
+
+struct State {
+    table: ResourceTable,
+    wasi: WasiCtx,
+    locks: LocksCtx,
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
+    }
+}
+
+impl LocksView for State {
+    fn locks(&mut self) -> LocksCtxView<'_> {
+        LocksCtxView {
+            ctx: &mut self.locks,
+            table: &mut self.table,
+        }
+    }
+}
+
+/// Which of the two kinds of host a guest runs in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Host {
+    /// `add_to_linker_sync`.
+    Sync,
+    /// `add_to_linker_async`.
+    Async,
+}
+
+/// How a guest is set up.
+pub struct Setup {
+    wasi: WasiCtxBuilder,
+    locks: LocksCtxBuilder,
+}
+
+impl Setup {
+    /// A guest with nothing, in a host.
+    pub fn new(manager: &LockManager) -> Setup {
+        let mut wasi = WasiCtx::builder();
+        wasi.inherit_stderr().allow_blocking_current_thread(true);
+        Setup {
+            wasi,
+            locks: LocksCtx::builder(manager),
+        }
+    }
+
+    /// Grants a folder as `data`, for files and for locks.
+    pub fn data(folder: &Path, manager: &LockManager) -> Setup {
+        Setup::new(manager).files(folder, "data").locks(|locks| {
+            let space = clasp_host::Lockspace::open_ambient(folder).expect("a folder");
+            locks.lockspace("data", space);
+        })
+    }
+
+    /// Grants a folder for files.
+    pub fn files(mut self, folder: &Path, name: &str) -> Setup {
+        self.wasi
+            .preopened_dir(folder, name, FsPerms::ReadWrite)
+            .expect("a folder");
+        self
+    }
+
+    /// Configures the locks.
+    pub fn locks(mut self, configure: impl FnOnce(&mut LocksCtxBuilder)) -> Setup {
+        configure(&mut self.locks);
+        self
+    }
+
+    fn store(mut self, configure: impl FnOnce(&mut WasiCtxBuilder)) -> Store<State> {
+        configure(&mut self.wasi);
+        let state = State {
+            table: ResourceTable::new(),
+            wasi: self.wasi.build(),
+            locks: self.locks.build(),
+        };
+        Store::new(&ENGINE, state)
+    }
+
+    /// Starts the guest that does as it is told.
+    pub fn actor(self, host: Host) -> Actor {
+        let store = self.store(|_| {});
+        let component = component("actor");
+        Actor(match host {
+            Host::Sync => Kind::blocking(store, &component),
+            Host::Async => Kind::suspending(store, &component),
+        })
+    }
+}
+
+/// Runs a guest program with `main`; answers what it printed.
+///
+/// # Errors
+/// If it trapped or answered with an error.
+pub fn run_command(setup: Setup, name: &str, arguments: &[&str]) -> wasmtime::Result<String> {
+    let output = MemoryOutputPipe::new(1 << 20);
+    let mut store = setup.store(|wasi| {
+        wasi.stdout(output.clone()).arg(name).args(arguments);
+    });
+    let mut linker = Linker::new(&ENGINE);
+    wasmtime_wasi::p2::add_to_linker_sync(&mut linker)?;
+    clasp_host::p2::add_to_linker_sync(&mut linker)?;
+    let command = Command::instantiate(&mut store, &component(name), &linker)?;
+    let result = command.wasi_cli_run().call_run(&mut store)?;
+    drop(store);
+    let printed = String::from_utf8_lossy(&output.contents()).into_owned();
+    match result {
+        Ok(()) => Ok(printed),
+        Err(()) => Err(wasmtime::format_err!("{name} failed")),
+    }
+}
+
+enum Kind {
+    Sync(Store<State>, blocking::Actor),
+    Async(Store<State>, suspending::Actor),
+}
+
+impl Kind {
+    fn blocking(mut store: Store<State>, component: &Component) -> Kind {
+        let mut linker = Linker::new(&ENGINE);
+        wasmtime_wasi::p2::add_to_linker_sync(&mut linker).expect("WASI");
+        clasp_host::p2::add_to_linker_sync(&mut linker).expect("locks");
+        let actor = blocking::Actor::instantiate(&mut store, component, &linker);
+        Kind::Sync(store, actor.expect("an instance"))
+    }
+
+    fn suspending(mut store: Store<State>, component: &Component) -> Kind {
+        let mut linker = Linker::new(&ENGINE);
+        wasmtime_wasi::p2::add_to_linker_async(&mut linker).expect("WASI");
+        clasp_host::p2::add_to_linker_async(&mut linker).expect("locks");
+        let actor = RUNTIME.block_on(suspending::Actor::instantiate_async(
+            &mut store, component, &linker,
+        ));
+        Kind::Async(store, actor.expect("an instance"))
+    }
+}
+
+/// A guest that does as it is told; its calls are those of `wit/actor.wit`.
+pub struct Actor(Kind);
+
+macro_rules! calls {
+    ($($name:ident / $call:ident ($($argument:ident: $kind:ty),*) -> $result:ty;)*) => {
+        impl Actor {
+            $(
+                /// See `wit/actor.wit`.
+                ///
+                /// # Panics
+                /// If the guest traps.
+                pub fn $name(&mut self, $($argument: $kind),*) -> $result {
+                    self.$call($($argument),*).expect("no trap")
+                }
+
+                #[allow(clippy::type_complexity, reason = "the shape is that of the interface")]
+                fn $call(&mut self, $($argument: $kind),*) -> wasmtime::Result<$result> {
+                    match &mut self.0 {
+                        Kind::Sync(store, actor) => {
+                            actor.clasp_tests_commands().$call(store, $($argument),*)
+                        }
+                        Kind::Async(store, actor) => RUNTIME.block_on(
+                            actor.clasp_tests_commands().$call(store, $($argument),*),
+                        ),
+                    }
+                }
+            )*
+        }
+    };
+}
+
+calls! {
+    open / call_open(path: &str) -> Result<u32, String>;
+    open_raw / call_open_raw(space: u32, name: &str) -> Result<u32, String>;
+    close / call_close(lock: u32) -> ();
+    acquire / call_acquire(lock: u32, exclusive: bool, timeout_ms: Option<u32>) -> Result<u32, String>;
+    try_acquire / call_try_acquire(lock: u32, exclusive: bool) -> Result<u32, String>;
+    release / call_release(guard: u32) -> Result<(), String>;
+    drop_guard / call_drop_guard(guard: u32) -> ();
+    start / call_start(lock: u32, exclusive: bool, timeout_ms: Option<u32>) -> Result<u32, String>;
+    get / call_get(request: u32) -> Option<Result<u32, String>>;
+    wait / call_wait(request: u32) -> Result<u32, String>;
+    drop_request_before_pollable / call_drop_request_before_pollable(request: u32) -> ();
+    drop_request / call_drop_request(request: u32) -> ();
+    spaces / call_spaces() -> Vec<String>;
+    increment / call_increment(path: &str) -> Result<u64, String>;
+    write_file / call_write_file(path: &str, text: &str) -> Result<(), String>;
+    change_dir / call_change_dir(path: &str) -> Result<(), String>;
+    run_into_trap / call_trap() -> ();
+}
+
+impl Actor {
+    /// Makes the guest trap. Its store lives on.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub fn trap(&mut self) {
+        self.call_trap().expect_err("a trap");
+    }
+
+    /// `LocksCtx::close` of its store.
+    pub fn close_locks(&self) {
+        let (Kind::Sync(store, _) | Kind::Async(store, _)) = &self.0;
+        store.data().locks.close();
+    }
+}

@@ -1,0 +1,180 @@
+//! Hosts in processes of their own, and native opponents.
+
+use crate::{STILL_BLOCKED, SURELY, target};
+use std::{
+    io::{BufRead, BufReader, Write},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, Command, Stdio},
+    sync::mpsc,
+    thread,
+};
+
+/// A process that is told a line and answers one.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    input: ChildStdin,
+    answers: mpsc::Receiver<String>,
+}
+
+impl Process {
+    /// A host with the actor guest, which has `folder` as `data`. Its commands
+    /// are in `src/bin/host.rs`.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn host(program: &str, folder: &Path, options: &[&str]) -> Process {
+        Process::start(Command::new(program).arg(folder).args(options))
+    }
+
+    /// A Python with fasteners. Its commands are in `src/opponent.py`.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn fasteners(lock: &Path) -> Process {
+        let mut command = Command::new(python());
+        command.args(["-u", "-c", include_str!("opponent.py")]);
+        Process::start(command.arg(lock))
+    }
+
+    fn start(command: &mut Command) -> Process {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let output = child.stdout.take().expect("piped");
+        let (send, answers) = mpsc::channel();
+        thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                if send.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        Process {
+            input: child.stdin.take().expect("piped"),
+            child,
+            answers,
+        }
+    }
+
+    /// Tells it something.
+    ///
+    /// # Panics
+    /// If it has ended.
+    pub fn tell(&mut self, command: &str) {
+        writeln!(self.input, "{command}").expect("the process lives");
+    }
+
+    /// Its next answer.
+    ///
+    /// # Panics
+    /// If there is none in time.
+    pub fn answer(&mut self) -> String {
+        self.answers.recv_timeout(SURELY).expect("no answer")
+    }
+
+    /// Gives it the time not to block.
+    ///
+    /// # Panics
+    /// If it answers.
+    pub fn must_block(&mut self) {
+        if let Ok(answer) = self.answers.recv_timeout(STILL_BLOCKED) {
+            panic!("did not block: {answer}");
+        }
+    }
+
+    /// Tells it something and gives its answer.
+    ///
+    /// # Panics
+    /// As [`tell`](Self::tell) and [`answer`](Self::answer).
+    pub fn ask(&mut self, command: &str) -> String {
+        self.tell(command);
+        self.answer()
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends it with SIGKILL.
+    ///
+    /// # Panics
+    /// If that is not possible.
+    pub fn kill(mut self) {
+        self.child.kill().expect("a process of ours");
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A program that holds a lock while it runs: flock(1) and the like.
+#[derive(Debug)]
+pub struct Opponent(Process);
+
+impl Opponent {
+    /// Starts `flock(1)` with options; it holds its lock when this returns.
+    ///
+    /// # Panics
+    /// If it does not get the lock.
+    pub fn flock(options: &[&str], file: &Path) -> Opponent {
+        let mut command = Command::new("flock");
+        command.args(options).arg(file);
+        command.args(["sh", "-c", "echo held; read line"]);
+        let mut process = Process::start(&mut command);
+        assert_eq!(process.answer(), "held");
+        Opponent(process)
+    }
+
+    /// Ends it; its lock is free when this returns.
+    ///
+    /// # Panics
+    /// If it does not end.
+    pub fn release(mut self) {
+        self.0.tell("go");
+        self.0.child.wait().expect("it ends");
+    }
+}
+
+/// The Python with fasteners that `cargo xtask test` has set up.
+///
+/// # Panics
+/// If there is none.
+pub fn python() -> PathBuf {
+    let home = std::env::var_os("HOME").expect("HOME is set");
+    let python = Path::new(&home).join(".cache/clasp/python/bin/python");
+    assert!(
+        python.is_file(),
+        "{} is missing: run `cargo xtask test`, which needs python3 with venv",
+        python.display()
+    );
+    python
+}
+
+/// The command `clasp`, as `cargo build` or `cargo test` of the workspace left
+/// it.
+///
+/// # Panics
+/// If it is not built.
+pub fn clasp() -> Command {
+    let profile = std::env::current_exe().expect("the path of this program");
+    let clasp = profile
+        .ancestors()
+        .map(|folder| folder.join("clasp"))
+        .find(|clasp| clasp.is_file())
+        .unwrap_or_else(|| {
+            panic!(
+                "clasp is not built below {}: run `cargo xtask test`",
+                target().display()
+            )
+        });
+    Command::new(clasp)
+}

@@ -1,0 +1,94 @@
+//! Every guest program has its test here, under its own name.
+#![allow(missing_docs, reason = "tests")]
+
+use clasp_host::LockManager;
+use clasp_tests::{Host, Setup, each_guest_has_a_test_in, guest, run_command, start};
+use std::{fs, path::Path};
+
+/// The tests, by the names of their guests.
+mod programs {
+    pub(super) use super::{actor, attributes, counter, hello, ledger, plugin};
+}
+
+each_guest_has_a_test_in!(programs);
+
+fn data(folder: &Path) -> Setup {
+    Setup::data(folder, LockManager::global())
+}
+
+#[test]
+fn actor() {
+    let folder = tempfile::tempdir().unwrap();
+    for host in [Host::Sync, Host::Async] {
+        let mut actor = data(folder.path()).actor(host);
+        assert_eq!(actor.spaces(), ["data"]);
+        let lock = actor.open("data/a.lock").unwrap();
+        for exclusive in [true, false, true] {
+            let guard = actor.acquire(lock, exclusive, None).unwrap();
+            actor.release(guard).unwrap();
+            let guard = actor.try_acquire(lock, exclusive).unwrap();
+            actor.drop_guard(guard);
+        }
+        actor.close(lock);
+    }
+}
+
+#[test]
+fn attributes() {
+    let folder = tempfile::tempdir().unwrap();
+    run_command(data(folder.path()), "attributes", &[]).unwrap();
+}
+
+#[test]
+fn counter() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("count"), "0").unwrap();
+    let guests: Vec<_> = (0..3)
+        .map(|_| {
+            let setup = data(folder.path());
+            start(|| run_command(setup, "counter", &["data/count", "data/lock", "500"]).unwrap())
+        })
+        .collect();
+    for guest in guests {
+        guest.finish();
+    }
+    let count = fs::read_to_string(folder.path().join("count")).unwrap();
+    assert_eq!(count, "1500");
+}
+
+#[test]
+fn hello() {
+    let folder = tempfile::tempdir().unwrap();
+    for number in 1..=2 {
+        let printed = run_command(data(folder.path()), "hello", &[]).unwrap();
+        assert_eq!(printed, format!("hello, number {number}\n"));
+    }
+}
+
+#[test]
+fn ledger() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = |arguments: &[&str]| run_command(data(folder.path()), "ledger", arguments);
+    ledger(&["create", "data/ledger", "4", "10"]).unwrap();
+    let moved = ledger(&["move", "data/ledger", "0.05", "1", "locked"]).unwrap();
+    assert!(moved.contains("median_wait_us"), "{moved}");
+    let audit = ledger(&["audit", "data/ledger", "0.05", "40", "locked"]).unwrap();
+    assert!(audit.contains("\"wrong\":0"), "{audit}");
+    let total = ledger(&["total", "data/ledger"]).unwrap();
+    assert!(total.contains("\"total\":40}"), "{total}");
+    assert!(ledger(&["move", "data/ledger"]).is_err());
+}
+
+/// The plugin's own embedding is run, as a user would.
+#[test]
+fn plugin() {
+    let program = clasp_tests::clasp();
+    let example = Path::new(program.get_program()).with_file_name("clasp-example-plugins");
+    let output = std::process::Command::new(example)
+        .arg(guest("plugin"))
+        .output()
+        .unwrap();
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{output:?}");
+    assert!(printed.contains("300 entries, none lost"), "{printed}");
+}

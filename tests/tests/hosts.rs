@@ -1,0 +1,360 @@
+//! Guests of one host, in blocking and in asynchronous hosts.
+#![allow(missing_docs, reason = "tests")]
+
+use clasp_host::{Ceilings, Limits, LockManager, Lockspace};
+use clasp_tests::{Actor, Host, STILL_BLOCKED, Setup, start};
+use std::{path::Path, time::Duration};
+use tempfile::TempDir;
+
+const HOSTS: [Host; 2] = [Host::Sync, Host::Async];
+
+struct World {
+    folder: TempDir,
+    manager: LockManager,
+}
+
+impl World {
+    fn new() -> World {
+        World {
+            folder: tempfile::tempdir().unwrap(),
+            manager: LockManager::new(Ceilings::default()),
+        }
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A guest with `data`, and a lock in it.
+    fn actor(&self, host: Host) -> (Actor, u32) {
+        let mut actor = Setup::data(self.path(), &self.manager).actor(host);
+        let lock = actor.open("data/a.lock").unwrap();
+        (actor, lock)
+    }
+
+    fn limited(&self, host: Host, change: impl FnOnce(&mut Limits)) -> Actor {
+        let mut limits = Limits::default();
+        change(&mut limits);
+        Setup::data(self.path(), &self.manager)
+            .locks(|locks| {
+                locks.limits(limits);
+            })
+            .actor(host)
+    }
+}
+
+fn error<T>(result: Result<T, String>) -> String {
+    result.err().unwrap_or_else(|| "no error".into())
+}
+
+#[test]
+fn two_guests_exclude_each_other() {
+    for (one, two) in [
+        (Host::Sync, Host::Sync),
+        (Host::Async, Host::Async),
+        (Host::Sync, Host::Async),
+    ] {
+        let world = World::new();
+        let (mut a, lock) = world.actor(one);
+        let (mut b, other) = world.actor(two);
+        let guard = a.acquire(lock, true, None).unwrap();
+        assert_eq!(error(b.try_acquire(other, false)), "would-block");
+        assert_eq!(error(b.acquire(other, true, Some(0))), "timed-out");
+        assert_eq!(error(b.acquire(other, true, Some(5))), "timed-out");
+        let waiting = start(move || {
+            let guard = b.acquire(other, true, None).unwrap();
+            b.release(guard)
+        });
+        waiting.must_block();
+        a.drop_guard(guard);
+        waiting.finish().unwrap();
+        assert!(a.try_acquire(lock, true).is_ok());
+    }
+}
+
+#[test]
+fn readers_share_among_guests() {
+    for host in HOSTS {
+        let world = World::new();
+        let (mut a, lock) = world.actor(host);
+        let (mut b, other) = world.actor(host);
+        let first = a.acquire(lock, false, None).unwrap();
+        let second = b.acquire(other, false, None).unwrap();
+        assert_eq!(error(b.try_acquire(other, true)), "would-block");
+        a.release(first).unwrap();
+        // Its own shared lock is in the way, and it would wait for itself.
+        assert_eq!(error(b.acquire(other, true, None)), "deadlock");
+        b.release(second).unwrap();
+        assert!(b.try_acquire(other, true).is_ok());
+    }
+}
+
+#[test]
+fn two_handles_of_one_guest_are_a_deadlock_and_no_hang() {
+    for host in HOSTS {
+        let (world, second) = (World::new(), "./data//a.lock");
+        let (mut actor, lock) = world.actor(host);
+        let second = actor.open(second).unwrap();
+        let guard = actor.acquire(lock, true, None).unwrap();
+        for handle in [lock, second] {
+            assert_eq!(error(actor.try_acquire(handle, false)), "would-block");
+            assert_eq!(error(actor.acquire(handle, true, None)), "deadlock");
+        }
+        actor.release(guard).unwrap();
+        assert!(actor.acquire(second, true, None).is_ok());
+    }
+}
+
+#[test]
+fn a_cycle_of_two_guests_is_a_deadlock_for_the_second() {
+    for host in HOSTS {
+        let world = World::new();
+        let (mut a, a1) = world.actor(host);
+        let (mut b, b1) = world.actor(host);
+        let (a2, b2) = (
+            a.open("data/b.lock").unwrap(),
+            b.open("data/b.lock").unwrap(),
+        );
+        let held = a.acquire(a1, true, None).unwrap();
+        let other = b.acquire(b2, true, None).unwrap();
+        let waiting = start(move || {
+            let guard = a.acquire(a2, true, None);
+            (a, guard)
+        });
+        waiting.must_block();
+        assert_eq!(error(b.acquire(b1, true, None)), "deadlock");
+        b.release(other).unwrap();
+        let (mut a, guard) = waiting.finish();
+        a.release(guard.unwrap()).unwrap();
+        a.release(held).unwrap();
+    }
+}
+
+#[test]
+fn a_request_is_collected_once() {
+    for host in HOSTS {
+        let world = World::new();
+        let (mut a, lock) = world.actor(host);
+        let (mut b, _) = world.actor(host);
+        let raw = b.open_raw(0, "a.lock").unwrap();
+        let guard = a.acquire(lock, true, None).unwrap();
+        let request = b.start(raw, true, None).unwrap();
+        assert_eq!(b.get(request), None);
+        let waiting = start(move || {
+            let guard = b.wait(request).unwrap();
+            (b, guard)
+        });
+        waiting.must_block();
+        a.release(guard).unwrap();
+        let (mut b, guard) = waiting.finish();
+        assert_eq!(b.get(request), Some(Err("taken".into())));
+        b.drop_request(request);
+        assert_eq!(error(a.try_acquire(lock, true)), "would-block");
+        b.release(guard).unwrap();
+        assert!(a.try_acquire(lock, true).is_ok());
+    }
+}
+
+#[test]
+fn a_request_may_time_out_or_be_dropped_before_its_pollable() {
+    for host in HOSTS {
+        let world = World::new();
+        let (mut a, lock) = world.actor(host);
+        let (mut b, _) = world.actor(host);
+        let raw = b.open_raw(0, "a.lock").unwrap();
+        let guard = a.acquire(lock, true, None).unwrap();
+        let request = b.start(raw, true, Some(5)).unwrap();
+        assert_eq!(error(b.wait(request)), "timed-out");
+        let request = b.start(raw, true, None).unwrap();
+        b.drop_request_before_pollable(request);
+        // Granted, and dropped without having been collected.
+        let request = b.start(raw, true, None).unwrap();
+        a.release(guard).unwrap();
+        assert_eq!(error(a.try_acquire(lock, true)), "would-block");
+        b.drop_request(request);
+        assert!(a.try_acquire(lock, true).is_ok());
+    }
+}
+
+#[test]
+fn a_dropped_store_and_a_closed_context_let_go() {
+    for host in HOSTS {
+        let world = World::new();
+        let (mut a, lock) = world.actor(host);
+        let (mut b, other) = world.actor(host);
+        a.acquire(lock, true, None).unwrap();
+        drop(a);
+        let guard = b.try_acquire(other, true).unwrap();
+        b.close_locks();
+        assert_eq!(error(b.release(guard)), "lost");
+        assert_eq!(error(b.try_acquire(other, true)), "lost");
+        assert_eq!(error(b.open("data/a.lock")), "lost");
+        let (mut c, lock) = world.actor(host);
+        assert!(c.try_acquire(lock, true).is_ok());
+    }
+}
+
+#[test]
+fn a_trap_holds_the_lock_until_close_or_the_end_of_the_store() {
+    for host in HOSTS {
+        for close in [true, false] {
+            let world = World::new();
+            let (mut a, lock) = world.actor(host);
+            let (mut b, other) = world.actor(host);
+            a.acquire(lock, true, None).unwrap();
+            a.trap();
+            assert_eq!(error(b.try_acquire(other, true)), "would-block");
+            let waiting = start(move || b.acquire(other, true, None).map(|_| b));
+            waiting.must_block();
+            if close {
+                a.close_locks();
+            } else {
+                drop(a);
+            }
+            waiting.finish().unwrap();
+        }
+    }
+}
+
+#[test]
+fn close_ends_a_wait() {
+    for host in HOSTS {
+        let world = World::new();
+        let (mut a, lock) = world.actor(host);
+        let (mut b, other) = world.actor(host);
+        let raw = b.open_raw(0, "a.lock").unwrap();
+        a.acquire(lock, true, None).unwrap();
+        let request = b.start(raw, true, None).unwrap();
+        b.close_locks();
+        assert_eq!(b.get(request), Some(Err("lost".into())));
+        assert_eq!(error(b.acquire(other, true, None)), "lost");
+    }
+}
+
+#[test]
+fn each_quota_is_an_error_value() {
+    for host in HOSTS {
+        let world = World::new();
+        let limit = "limit-exceeded";
+
+        // The actor opens a path twice, for the two kinds of lock of the SDK.
+        let mut actor = world.limited(host, |l| l.open_locks = 3);
+        let lock = actor.open("data/a.lock").unwrap();
+        assert_eq!(error(actor.open("data/b.lock")), limit);
+        actor.close(lock);
+        actor.open("data/b.lock").unwrap();
+
+        let mut actor = world.limited(host, |l| l.held_locks = 1);
+        let lock = actor.open("data/a.lock").unwrap();
+        let guard = actor.try_acquire(lock, false).unwrap();
+        assert_eq!(error(actor.try_acquire(lock, false)), limit);
+        assert_eq!(error(actor.acquire(lock, false, None)), limit);
+        actor.release(guard).unwrap();
+
+        let mut actor = world.limited(host, |l| l.name_bytes = 4);
+        assert_eq!(error(actor.open("data/a.lock")), "invalid-name");
+        actor.open("data/a").unwrap();
+
+        let (mut holder, held) = world.actor(host);
+        let mut actor = world.limited(host, |l| l.waiting_requests = 1);
+        let raw = actor.open_raw(0, "a.lock").unwrap();
+        holder.acquire(held, true, None).unwrap();
+        let request = actor.start(raw, true, None).unwrap();
+        assert_eq!(error(actor.start(raw, true, None)), limit);
+        actor.drop_request(request);
+        actor.start(raw, true, None).unwrap();
+
+        let mut actor = world.limited(host, |l| l.longest_wait = Some(STILL_BLOCKED));
+        let lock = actor.open("data/a.lock").unwrap();
+        assert_eq!(error(actor.acquire(lock, true, None)), "timed-out");
+
+        // Another host holds, so somebody must wait in the kernel.
+        let world = World::new();
+        let elsewhere = LockManager::new(Ceilings::default());
+        let mut foreign = Setup::data(world.path(), &elsewhere).actor(host);
+        let lock = foreign.open("data/a.lock").unwrap();
+        foreign.acquire(lock, true, None).unwrap();
+        let mut actor = world.limited(host, |l| l.waiter_threads = 0);
+        let raw = actor.open_raw(0, "a.lock").unwrap();
+        let request = actor.start(raw, true, None).unwrap();
+        assert_eq!(actor.get(request), Some(Err(limit.into())));
+    }
+}
+
+#[test]
+fn grants_say_what_is_permitted() {
+    let world = World::new();
+    let grant = |configure: fn(Lockspace) -> Lockspace| {
+        let space = configure(Lockspace::open_ambient(world.path()).unwrap());
+        Setup::new(&world.manager).locks(|locks| {
+            locks.lockspace("data", space);
+        })
+    };
+    let mut actor = grant(|s| s.create(false)).actor(Host::Sync);
+    assert_eq!(error(actor.open("data/a.lock")), "no-entry");
+    assert!(!world.path().join("a.lock").exists());
+
+    let mut reader = grant(|s| s.shared_only(true)).actor(Host::Sync);
+    let lock = reader.open("data/a.lock").unwrap();
+    assert_eq!(error(reader.acquire(lock, true, None)), "not-permitted");
+    let guard = reader.acquire(lock, false, None).unwrap();
+
+    // A writer's own description excludes the reader's.
+    let mut writer = grant(|s| s).actor(Host::Sync);
+    let other = writer.open("data/a.lock").unwrap();
+    assert_eq!(error(writer.try_acquire(other, true)), "would-block");
+    reader.release(guard).unwrap();
+    let guard = writer.try_acquire(other, true).unwrap();
+    assert_eq!(error(reader.try_acquire(lock, false)), "would-block");
+    writer.release(guard).unwrap();
+
+    // One file in two families would not be one lock.
+    let mut other = grant(|s| s.family(clasp_host::Family::Flock)).actor(Host::Sync);
+    assert_eq!(error(other.open("data/a.lock")), "not-permitted");
+    drop((reader, writer));
+    other.open("data/a.lock").unwrap();
+
+    let mut nothing = Setup::new(&world.manager).actor(Host::Sync);
+    assert!(nothing.spaces().is_empty());
+    assert_eq!(error(nothing.open("data/a.lock")), "not-permitted");
+}
+
+#[test]
+fn many_guests_count_together() {
+    const EACH: u64 = 200;
+    for host in HOSTS {
+        let world = World::new();
+        let guests: Vec<_> = (0..4)
+            .map(|_| {
+                let (mut actor, lock) = world.actor(host);
+                start(move || {
+                    for _ in 0..EACH {
+                        let guard = actor.acquire(lock, true, None).unwrap();
+                        actor.increment("data/count").unwrap();
+                        actor.drop_guard(guard);
+                    }
+                })
+            })
+            .collect();
+        for guest in guests {
+            guest.finish();
+        }
+        let count = std::fs::read_to_string(world.path().join("count")).unwrap();
+        assert_eq!(count, (4 * EACH).to_string());
+    }
+}
+
+#[test]
+fn a_guest_cannot_make_the_host_wait_longer_than_it_says() {
+    let world = World::new();
+    let (mut a, lock) = world.actor(Host::Sync);
+    let (mut b, other) = world.actor(Host::Sync);
+    a.acquire(lock, true, None).unwrap();
+    // The longest time an interface can say is no time for ever: it is capped
+    // by nothing but the policy, and the wait can still be ended.
+    let waiting = start(move || b.acquire(other, true, Some(u32::MAX)).map(|_| b));
+    waiting.must_block();
+    drop(a);
+    waiting.finish().unwrap();
+    assert!(Duration::from_millis(u32::MAX.into()) > STILL_BLOCKED);
+}

@@ -1,0 +1,230 @@
+//! What names lead to (S3, S12), and paths through the SDK and `std::fs` (S19).
+#![allow(missing_docs, reason = "tests")]
+
+use clasp_host::{Ceilings, Limits, LockManager, Lockspace};
+use clasp_tests::{Actor, Host, Setup};
+use std::{fs, os::unix::fs::symlink, os::unix::net::UnixListener, path::Path, process::Command};
+
+/// A guest with `folder` as its only lockspace and no files.
+fn locks_only(folder: &Path) -> Actor {
+    let manager = LockManager::new(Ceilings::default());
+    Setup::new(&manager)
+        .locks(|locks| {
+            locks.lockspace("data", Lockspace::open_ambient(folder).unwrap());
+        })
+        .actor(Host::Sync)
+}
+
+fn list(folder: &Path) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn hostile_names_are_refused_and_create_nothing() {
+    let outer = tempfile::tempdir().unwrap();
+    let folder = outer.path().join("granted");
+    fs::create_dir(&folder).unwrap();
+    fs::create_dir(folder.join("dir")).unwrap();
+    fs::write(outer.path().join("secret"), "").unwrap();
+    symlink("../secret", folder.join("escape")).unwrap();
+    symlink("/etc/hostname", folder.join("absolute")).unwrap();
+    symlink("../created", folder.join("dangling-out")).unwrap();
+    symlink("loop", folder.join("loop")).unwrap();
+    let fifo = folder.join("fifo");
+    assert!(
+        Command::new("mkfifo")
+            .arg(&fifo)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let _socket = UnixListener::bind(folder.join("socket")).unwrap();
+    symlink("/dev/null", folder.join("device")).unwrap();
+    let before = (list(outer.path()), list(&folder));
+
+    let mut actor = locks_only(&folder);
+    let long = "x".repeat(1025);
+    let component = "x".repeat(256);
+    for (name, error) in [
+        ("", "invalid-name"),
+        (".", "invalid-name"),
+        ("..", "invalid-name"),
+        ("../secret", "invalid-name"),
+        ("dir/../a", "invalid-name"),
+        ("/etc/passwd", "invalid-name"),
+        ("a\0b", "invalid-name"),
+        ("a/", "invalid-name"),
+        (&long, "invalid-name"),
+        (&component, "invalid-name"),
+        ("escape", "not-permitted"),
+        ("absolute", "not-permitted"),
+        ("device", "not-permitted"),
+        ("dangling-out", "not-permitted"),
+        ("dir", "not-a-file"),
+        ("fifo", "not-a-file"),
+        ("socket", "not-a-file"),
+        ("missing/a", "no-entry"),
+        ("loop", "no-entry"),
+        ("fifo/a", "no-entry"),
+    ] {
+        assert_eq!(actor.open_raw(0, name), Err(error.into()), "{name:?}");
+    }
+    assert_eq!((list(outer.path()), list(&folder)), before);
+
+    // Inside, symlinks are names like any other.
+    fs::write(folder.join("dir/target"), "precious").unwrap();
+    symlink("dir/target", folder.join("inside")).unwrap();
+    let lock = actor.open_raw(0, "inside").unwrap();
+    let guard = actor.acquire(lock, true, None).unwrap();
+    actor.release(guard).unwrap();
+    let kept = fs::read_to_string(folder.join("dir/target")).unwrap();
+    assert_eq!(kept, "precious");
+}
+
+#[test]
+fn a_device_in_the_folder_is_not_a_file() {
+    let mut actor = locks_only(Path::new("/dev"));
+    let before = list(Path::new("/dev"));
+    assert_eq!(actor.open_raw(0, "null"), Err("not-a-file".into()));
+    assert_eq!(list(Path::new("/dev")), before);
+}
+
+#[test]
+fn spellings_links_and_symlinks_of_a_file_are_one_lock() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    fs::write(path.join("a.lock"), "").unwrap();
+    fs::hard_link(path.join("a.lock"), path.join("hard.lock")).unwrap();
+    symlink("a.lock", path.join("soft.lock")).unwrap();
+    fs::create_dir(path.join("sub")).unwrap();
+    symlink("../a.lock", path.join("sub/up.lock")).unwrap();
+    let mut actor = locks_only(path);
+    let lock = actor.open_raw(0, "a.lock").unwrap();
+    let guard = actor.acquire(lock, true, None).unwrap();
+    for name in [
+        "./a.lock",
+        ".//./a.lock",
+        "hard.lock",
+        "soft.lock",
+        "sub/up.lock",
+    ] {
+        let other = actor.open_raw(0, name).unwrap();
+        let refused = actor.acquire(other, true, None);
+        assert_eq!(refused, Err("deadlock".into()), "{name}");
+    }
+    actor.release(guard).unwrap();
+}
+
+#[test]
+fn a_file_that_may_only_be_read_can_be_locked_shared() {
+    // To root every file may be written, so the test needs a mount to be sure;
+    // a directory that is read-only for the owner does for the others.
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.lock");
+    fs::write(&file, "").unwrap();
+    let mut permissions = fs::metadata(&file).unwrap().permissions();
+    permissions.set_readonly(true);
+    fs::set_permissions(&file, permissions).unwrap();
+    let denied = fs::OpenOptions::new().write(true).open(&file).is_err();
+    let mut actor = locks_only(folder.path());
+    let lock = actor.open_raw(0, "a.lock").unwrap();
+    let guard = actor.acquire(lock, false, None).unwrap();
+    actor.release(guard).unwrap();
+    let exclusive = actor.acquire(lock, true, None).map(|_| ());
+    let expected = if denied { Err("access".into()) } else { Ok(()) };
+    assert_eq!(exclusive, expected);
+}
+
+#[test]
+fn a_read_only_file_system_permits_shared_locks() {
+    // /sys is mounted everywhere, and nothing in it can be created.
+    let mut actor = locks_only(Path::new("/sys"));
+    assert_eq!(actor.open_raw(0, "clasp.lock").unwrap_err(), "access");
+    assert_eq!(
+        actor.open_raw(0, "kernel/none/clasp.lock"),
+        Err("no-entry".into())
+    );
+}
+
+#[test]
+fn the_sdk_and_std_agree_on_paths() {
+    let outer = tempfile::tempdir().unwrap();
+    let folders = ["plain", "deep", "root"].map(|name| {
+        let folder = outer.path().join(name);
+        fs::create_dir_all(folder.join("sub")).unwrap();
+        folder
+    });
+    let [plain, deep, root] = &folders;
+    let manager = LockManager::new(Ceilings::default());
+    let grants = [(plain, "data"), (deep, "/data/deep"), (root, ".")];
+    let mut setup = Setup::new(&manager);
+    for (folder, name) in grants {
+        setup = setup.files(folder, name).locks(|locks| {
+            locks.lockspace(name, Lockspace::open_ambient(folder).unwrap());
+        });
+    }
+    let mut limits = Limits::default();
+    limits.open_locks = 4096;
+    let mut actor = setup
+        .locks(|locks| {
+            locks.limits(limits);
+        })
+        .actor(Host::Sync);
+
+    let everything = || -> Vec<Vec<String>> {
+        folders
+            .iter()
+            .flat_map(|folder| [list(folder), list(&folder.join("sub"))])
+            .collect()
+    };
+    for directory in ["/", "/data", "/data/deep", "/sub"] {
+        // A current directory need not be one that std could list.
+        if actor.change_dir(directory).is_err() {
+            continue;
+        }
+        for (at, path) in [
+            "a",
+            "./a",
+            "/a",
+            "//a",
+            "sub/a",
+            "./sub//a",
+            "data/a",
+            "/data/a",
+            "./data/./a",
+            "data/sub/a",
+            "data/deep/a",
+            "/data/deep/sub/a",
+            "data//deep/a",
+            "database",
+            "/sub/a",
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let name = |kind: &str| format!("{path}-{kind}{at}");
+            let before = everything();
+            let written = actor.write_file(&name("x"), "").is_ok();
+            let by_std = everything();
+            let opened = actor.open(&name("y")).is_ok();
+            let by_sdk = everything();
+            assert_eq!(written, opened, "{directory} {path}");
+            // One file more in each step, in the same folder.
+            for ((before, std), sdk) in before.iter().zip(&by_std).zip(&by_sdk) {
+                let (first, second) = (std.len() - before.len(), sdk.len() - std.len());
+                assert_eq!(first, second, "{directory} {path}");
+            }
+        }
+    }
+    // `..` is never resolved, whatever std makes of it.
+    for path in ["data/../a", "../a", "data/deep/../a"] {
+        assert_eq!(actor.open(path), Err("invalid-name".into()), "{path}");
+    }
+    assert_eq!(actor.open(""), Err("invalid-name".into()));
+    assert_eq!(actor.open("/data"), Err("invalid-name".into()));
+}
