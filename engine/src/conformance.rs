@@ -69,6 +69,7 @@ cases! {
     a_started_request_is_in_the_cycle
     shared_again_beside_a_queued_writer
     close_ends_holds_and_waits
+    closing_a_neighbour_disturbs_no_wait
     an_unlinked_lock_moves_to_the_new_file
     a_waiter_follows_an_unlinked_lock
     quotas_are_errors
@@ -465,6 +466,24 @@ fn close_ends_holds_and_waits(world: &dyn World) {
     theirs.release().unwrap();
 }
 
+fn closing_a_neighbour_disturbs_no_wait(world: &dyn World) {
+    let (here, there) = (Process::new(world), Process::new(world));
+    let (_a, foreign) = there.lock();
+    let (_b, waiter) = here.lock();
+    let (neighbour, _lock) = here.lock();
+    let guard = foreign.try_acquire(Exclusive).unwrap();
+    let waiting = acquire(waiter, Exclusive);
+    waiting.must_block();
+    neighbour.close();
+    let (_c, reader) = here.lock();
+    let behind = acquire(reader, Shared);
+    waiting.must_block();
+    behind.must_block();
+    drop(guard);
+    drop(waiting.finish());
+    drop(behind.finish());
+}
+
 fn an_unlinked_lock_moves_to_the_new_file(world: &dyn World) {
     let (here, there) = (Process::new(world), Process::new(world));
     let (_a, stale) = here.lock();
@@ -604,7 +623,7 @@ fn asynchronous_requests_wake_their_task(world: &dyn World) {
 }
 
 /// Two processes of three owners each, in both forms, with requests that time
-/// out, are dropped and are closed, while somebody removes the lock file.
+/// out, are dropped, or end with their owner.
 fn a_storm_of_requests(world: &dyn World) {
     const ROUNDS: u64 = 400;
     let inside = Arc::new(AtomicI64::new(0));

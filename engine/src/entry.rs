@@ -31,7 +31,7 @@ use crate::{
     sync::{Condvar, Mutex, MutexGuard},
 };
 use std::{
-    sync::{Arc, Weak},
+    sync::{Arc, Weak, atomic::AtomicU32},
     task::Waker,
     time::Instant,
 };
@@ -41,6 +41,9 @@ pub(crate) struct Entry {
     pub(crate) identity: Identity,
     pub(crate) family: &'static str,
     manager: Weak<Shared>,
+    /// How often a name was found not to lead here any more. Whoever has seen
+    /// fewer looks up its own name before it relies on it.
+    pub(crate) doubts: AtomicU32,
     state: Mutex<State>,
     /// Cancelling has ended.
     settled: Condvar,
@@ -123,6 +126,7 @@ impl Entry {
             identity: opened.identity,
             family: opened.family,
             manager: Arc::downgrade(manager),
+            doubts: AtomicU32::new(0),
             state: Mutex::new(State {
                 queue: Queue::new(),
                 outside: Outside::Free,
@@ -374,9 +378,11 @@ impl State {
 
     /// Holds have ended, perhaps the last.
     fn released(&mut self, entry: &Arc<Entry>, wakers: &mut Wakers) {
-        if !self.queue.is_held()
-            && let Outside::Held(resource) = std::mem::replace(&mut self.outside, Outside::Free)
-        {
+        if self.queue.is_held() {
+            return;
+        }
+        if let Outside::Held(resource) = &self.outside {
+            let resource = Arc::clone(resource);
             self.unlock(entry, &*resource);
             self.advance(entry, wakers);
         }

@@ -118,6 +118,9 @@ pub(crate) struct LockShared {
     former: Mutex<Vec<Weak<Entry>>>,
     number: u64,
     unchecked: AtomicU32,
+    /// Of the entry's doubts, those that were known when the name was last
+    /// looked up; an entry that is opened anew is looked up at once.
+    doubts: AtomicU32,
     /// When the name was last looked up, in milliseconds of the manager.
     checked_ms: AtomicU64,
     _charge: Charge,
@@ -140,6 +143,7 @@ impl LockShared {
             entry: Mutex::new(entry),
             former: Mutex::default(),
             unchecked: AtomicU32::new(0),
+            doubts: AtomicU32::new(0),
             _charge: charge,
         }))
     }
@@ -176,17 +180,20 @@ impl LockShared {
 
     /// Whether the name still leads to the file of `entry`.
     fn is_named(&self, entry: &Entry) -> Result<bool, Error> {
+        let doubts = entry.doubts.load(Ordering::Relaxed);
         let named = self.grant.space.identify(&self.name)?.as_ref() == Some(&entry.identity);
-        // Who has seen that the name leads elsewhere must not trust it next
-        // time, whoever asked.
-        let unchecked = if named { 0 } else { NAME_CHECK_ACQUISITIONS };
-        self.unchecked.store(unchecked, Ordering::Relaxed);
-        self.checked_ms
-            .store(self.owner.manager.uptime_ms(), Ordering::Relaxed);
+        if named {
+            self.unchecked.store(0, Ordering::Relaxed);
+            self.doubts.store(doubts, Ordering::Relaxed);
+            self.checked_ms
+                .store(self.owner.manager.uptime_ms(), Ordering::Relaxed);
+        } else {
+            entry.doubts.fetch_add(1, Ordering::Relaxed);
+        }
         Ok(named)
     }
 
-    /// As [`is_named`](Self::is_named), at bounded intervals only.
+    /// As [`is_named`](Self::is_named), at bounded intervals and in doubt.
     fn is_named_if_due(&self, entry: &Entry) -> Result<bool, Error> {
         let unchecked = self.unchecked.fetch_add(1, Ordering::Relaxed);
         let since = self
@@ -194,10 +201,10 @@ impl LockShared {
             .manager
             .uptime_ms()
             .saturating_sub(self.checked_ms.load(Ordering::Relaxed));
-        if unchecked < NAME_CHECK_ACQUISITIONS && since < NAME_CHECK_INTERVAL.as_millis() as u64 {
-            return Ok(true);
-        }
-        self.is_named(entry)
+        let due = unchecked >= NAME_CHECK_ACQUISITIONS
+            || since >= NAME_CHECK_INTERVAL.as_millis() as u64
+            || entry.doubts.load(Ordering::Relaxed) != self.doubts.load(Ordering::Relaxed);
+        Ok(!due || self.is_named(entry)?)
     }
 
     /// Checks the mode against the policy, then the quota.
