@@ -2,6 +2,7 @@
 
 mod demo;
 mod guests;
+mod reference;
 mod shell;
 mod tidy;
 mod toolchain;

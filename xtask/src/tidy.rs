@@ -1,5 +1,186 @@
-//! Checks.
-use anyhow::Result;
-pub(crate) fn run(_fix: bool) -> Result<()> {
+//! Checks of what no compiler checks. Each names what is wrong and what to do.
+
+use crate::{
+    reference,
+    shell::{capture, cargo, root, say},
+};
+use anyhow::{Context, Result, bail, ensure};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// Where copies of `wit/p2` lie, so that each published crate has its own.
+const WIT_COPIES: [&str; 2] = ["host/wit/p2", "guest-sdk/wit/p2"];
+
+/// What each crate of this workspace may depend on, of this workspace.
+const DEPENDENCIES: [(&str, &[&str]); 8] = [
+    ("clasp-engine", &[]),
+    ("clasp-host", &["clasp-engine"]),
+    ("clasp-guest-macros", &["clasp-guest"]),
+    ("clasp-guest", &["clasp-guest-macros"]),
+    ("clasp-cli", &["clasp-host"]),
+    ("clasp-example-plugins", &["clasp-host"]),
+    ("clasp-tests", &["clasp-engine", "clasp-host"]),
+    ("xtask", &[]),
+];
+
+/// The folder with all unsafe code.
+const UNSAFE: &str = "engine/src/file/sys/";
+
+/// The one program that sleeps, to leave the others some time.
+const SLEEPS: &str = "examples/guests/src/bin/ledger.rs";
+
+/// Runs every check; with `fix` writes what can be written.
+pub(crate) fn run(fix: bool) -> Result<()> {
+    let checks: [(&str, fn(bool) -> Result<()>); 5] = [
+        ("copies of the WIT", copies),
+        ("the reference document", reference_document),
+        ("dependencies", dependencies),
+        ("sources", sources),
+        ("the README", readme),
+    ];
+    for (name, check) in checks {
+        say(format!("Checking {name}"));
+        check(fix)?;
+    }
+    Ok(())
+}
+
+fn copies(fix: bool) -> Result<()> {
+    let original = root().join("wit/p2");
+    for copy in WIT_COPIES {
+        let copy = root().join(copy);
+        if fix {
+            let _ = fs::remove_dir_all(&copy);
+            for file in wit_files(&original)? {
+                let to = copy.join(file.strip_prefix(&original)?);
+                fs::create_dir_all(to.parent().unwrap_or(&copy))?;
+                fs::copy(&file, to)?;
+            }
+        }
+        let names = |folder: &Path| -> Result<Vec<PathBuf>> {
+            let files = wit_files(folder)?;
+            let names = files.iter().map(|f| f.strip_prefix(folder));
+            Ok(names
+                .map(|n| n.map(Path::to_owned))
+                .collect::<Result<_, _>>()?)
+        };
+        let expected = names(&original)?;
+        ensure!(
+            names(&copy)? == expected
+                && expected.iter().all(|name| {
+                    fs::read(original.join(name)).ok() == fs::read(copy.join(name)).ok()
+                }),
+            "{} is no copy of wit/p2; run `cargo xtask tidy --fix`",
+            copy.display()
+        );
+    }
+    Ok(())
+}
+
+/// The WIT files of a folder and its dependencies, in order.
+fn wit_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let entries =
+            fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
+        for entry in entries {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| e == "wit") {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn reference_document(fix: bool) -> Result<()> {
+    let package = root().join("wit/p2");
+    let text = reference::render(&package)?;
+    let document = package.join("reference.md");
+    if fix {
+        fs::write(&document, &text)?;
+    }
+    ensure!(
+        fs::read_to_string(&document).is_ok_and(|old| old == text),
+        "wit/p2/reference.md is out of date; run `cargo xtask tidy --fix`"
+    );
+    Ok(())
+}
+
+fn dependencies(_: bool) -> Result<()> {
+    let metadata = capture(cargo("metadata").args(["--no-deps", "--format-version", "1"]))?;
+    let metadata: serde_json::Value = serde_json::from_str(&metadata)?;
+    let packages = metadata["packages"].as_array().context("no packages")?;
+    for package in packages {
+        let name = package["name"].as_str().unwrap_or_default();
+        let Some((_, allowed)) = DEPENDENCIES.iter().find(|(of, _)| *of == name) else {
+            bail!("say in xtask/src/tidy.rs what {name} may depend on");
+        };
+        for dependency in package["dependencies"].as_array().into_iter().flatten() {
+            let on = dependency["name"].as_str().unwrap_or_default();
+            ensure!(
+                dependency["path"].is_null() || allowed.contains(&on),
+                "{name} must not depend on {on}: dependencies point one way"
+            );
+            ensure!(
+                !(on.starts_with("wasmtime") && ["clasp-engine", "clasp-guest"].contains(&name)),
+                "{name} must not depend on {on}: it knows no WebAssembly host"
+            );
+        }
+    }
+    Ok(())
+}
+
+fn sources(_: bool) -> Result<()> {
+    let files = capture(
+        Command::new("git")
+            .args([
+                "ls-files",
+                "--cached",
+                "--others",
+                "--exclude-standard",
+                "*.rs",
+            ])
+            .current_dir(root()),
+    )?;
+    for file in files.lines() {
+        let text = fs::read_to_string(root().join(file)).with_context(|| file.to_owned())?;
+        for (at, line) in text.lines().enumerate() {
+            let code = line.split("//").next().unwrap_or_default();
+            let at = format!("{file}:{}", at + 1);
+            let says = |word: &str| code.contains(word) && !file.starts_with("xtask/");
+            ensure!(
+                file.starts_with(UNSAFE) || !(says("unsafe {") || says("unsafe fn")),
+                "{at}: unsafe code belongs into {UNSAFE}"
+            );
+            ensure!(
+                file == SLEEPS || !says("sleep("),
+                "{at}: wait for an event instead of sleeping"
+            );
+            ensure!(
+                !says("#[ignore") && !says("todo!(") && !says("unimplemented!("),
+                "{at}: unfinished"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// The README shows programs that exist.
+fn readme(_: bool) -> Result<()> {
+    let readme = fs::read_to_string(root().join("README.md"))?;
+    let hello = fs::read_to_string(root().join("examples/guests/src/bin/hello.rs"))?;
+    let code: Vec<_> = hello.lines().filter(|l| !l.starts_with("//!")).collect();
+    ensure!(
+        readme.contains(code.join("\n").trim()),
+        "README.md does not show examples/guests/src/bin/hello.rs as it is"
+    );
     Ok(())
 }

@@ -51,7 +51,11 @@ fn take<T>(list: &mut [Option<T>], at: u32) -> T {
 }
 
 fn mode(exclusive: bool) -> Mode {
-    if exclusive { Mode::Exclusive } else { Mode::Shared }
+    if exclusive {
+        Mode::Exclusive
+    } else {
+        Mode::Shared
+    }
 }
 
 fn name(code: ErrorCode) -> String {
@@ -157,9 +161,9 @@ impl Guest for Actor {
         with(|s| {
             s.turn = !s.turn;
             let held = match (&s.locks[lock as usize], exclusive) {
-                (Some(Opened::Raw(lock)), _) => Some(Held::Raw(
-                    lock.try_acquire(mode(exclusive)).map_err(name)?,
-                )),
+                (Some(Opened::Raw(lock)), _) => {
+                    Some(Held::Raw(lock.try_acquire(mode(exclusive)).map_err(name)?))
+                }
                 (Some(Opened::Sdk(_, rw)), false) => {
                     rw.try_read().map_err(sdk_name)?.map(Held::Read)
                 }
@@ -198,9 +202,7 @@ impl Guest for Actor {
                 panic!("open it raw");
             };
             let timeout = timeout.map(|ms| u64::from(ms) * 1_000_000);
-            let request = lock
-                .start_acquire(mode(exclusive), timeout)
-                .map_err(name)?;
+            let request = lock.start_acquire(mode(exclusive), timeout).map_err(name)?;
             Ok(push(&mut s.requests, request))
         })
     }
