@@ -272,6 +272,7 @@ impl LockShared {
             mode,
             // A deadline beyond the clock's range is none.
             deadline: timeout.and_then(|t| Instant::now().checked_add(t)),
+            begun: Instant::now(),
             halting,
             request: Arc::new(Request::new(halting == Halting::Thread)),
             place: None,
@@ -470,6 +471,7 @@ struct Waiting {
     lock: Arc<LockShared>,
     mode: Mode,
     deadline: Option<Instant>,
+    begun: Instant,
     halting: Halting,
     request: Arc<Request>,
     place: Option<(Arc<Entry>, Ticket)>,
@@ -565,10 +567,16 @@ impl Waiting {
             let Some((entry, _)) = self.leave() else {
                 unreachable!("a request that ended had a place");
             };
-            match self.follow(entry, outcome) {
-                Ok(Some(held)) => return Advance::Ended(Ok(held)),
-                Ok(None) => {}
-                Err(error) => return Advance::Ended(Err(error)),
+            if let Some(result) = self.follow(entry, outcome).transpose() {
+                tracing::debug!(
+                    target: "clasp::wait",
+                    lock = %self.lock.name,
+                    mode = %self.mode,
+                    waited_us = self.begun.elapsed().as_micros() as u64,
+                    error = result.as_ref().err().map(tracing::field::display),
+                    "waited"
+                );
+                return Advance::Ended(result);
             }
         }
     }

@@ -91,7 +91,7 @@ impl LocksCtxBuilder {
 
     /// Grants a directory under a path of the guest, as WASI preopens do:
     /// `/data`, `locks`, or `.` for the guest's current directory. Of nested
-    /// paths the longest that matches counts; of equal ones the first.
+    /// paths the longest that matches counts; of equal ones the last.
     ///
     /// If the guest can also write to the directory through WASI, both should
     /// use the same guest path, so that a lock and a file of the same path are

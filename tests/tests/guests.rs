@@ -4,10 +4,11 @@
 use clasp_host::LockManager;
 use clasp_tests::{Host, Setup, each_guest_has_a_test_in, guest, run_command, start};
 use std::{fs, path::Path};
+use wasmtime_wasi::I32Exit;
 
 /// The tests, by the names of their guests.
 mod programs {
-    pub(super) use super::{actor, attributes, counter, hello, ledger, plugin};
+    pub(super) use super::{actor, attributes, counter, exits, hello, ledger, plugin};
 }
 
 each_guest_has_a_test_in!(programs);
@@ -54,6 +55,25 @@ fn counter() {
     }
     let count = fs::read_to_string(folder.path().join("count")).unwrap();
     assert_eq!(count, "1500");
+}
+
+/// A guest that exits has dropped nothing, and holds nothing.
+#[test]
+fn exits() {
+    let folder = tempfile::tempdir().unwrap();
+    let exit = run_command(data(folder.path()), "exits", &["7"]).unwrap_err();
+    assert_eq!(exit.downcast_ref::<I32Exit>().unwrap().0, 7);
+    let mut other = data(folder.path()).actor(Host::Sync);
+    let lock = other.open("data/a.lock").unwrap();
+    let guard = other.try_acquire(lock, true).unwrap();
+    other.release(guard).unwrap();
+
+    // On the command line the code is the guest's.
+    let grant = format!("{}::data", folder.path().display());
+    let mut run = clasp_tests::clasp();
+    run.args(["run", "--locks", &grant]).arg(guest("exits")).arg("9");
+    assert_eq!(run.status().unwrap().code(), Some(9));
+    assert!(other.try_acquire(lock, true).is_ok());
 }
 
 #[test]
