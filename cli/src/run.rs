@@ -150,7 +150,7 @@ impl Run {
         let mut names = HashSet::new();
         for locks in &self.locks {
             let Folder { host, guest } = &locks.folder;
-            if !names.insert(guest) {
+            if !names.insert(stripped(guest)) {
                 bail!(
                     "--locks grants {guest:?} twice; give each folder a name of its own, \
                      such as `{}::NAME`",
@@ -173,6 +173,15 @@ impl Run {
 /// wasmtime's error as one of this program.
 fn boxed(error: wasmtime::Error) -> anyhow::Error {
     anyhow::Error::from_boxed(error.into_boxed_dyn_error())
+}
+
+/// A guest path without what counts for nothing in it (S19).
+fn stripped(guest: &str) -> &str {
+    let mut path = guest.trim_end_matches('/');
+    while let Some(rest) = path.strip_prefix('/').or_else(|| path.strip_prefix("./")) {
+        path = rest;
+    }
+    if path == "." { "" } else { path }
 }
 
 fn cannot_open(option: &str, host: &Path) -> String {

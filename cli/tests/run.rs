@@ -45,12 +45,17 @@ fn what_cannot_be_opened_is_named() {
     let text = format!("{here}/text.wasm");
     std::fs::write(&text, "hello").unwrap();
     let twice = format!("{here}::data");
+    let again = format!("{here}::/data/");
     for (arguments, advice) in [
         (&["run", &missing][..], "cannot read"),
         (&["run", "--dir", &missing, &module], "mkdir -p"),
         (&["run", "--locks", &missing, &module], "mkdir -p"),
         (
             &["run", "--locks", &twice, "--locks", &twice, &module],
+            "twice",
+        ),
+        (
+            &["run", "--locks", &twice, "--locks", &again, &module],
             "twice",
         ),
         (&["run", &module], "wasm32-wasip2"),

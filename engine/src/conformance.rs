@@ -72,6 +72,13 @@ cases! {
     closing_a_neighbour_disturbs_no_wait
     an_unlinked_lock_moves_to_the_new_file
     a_waiter_follows_an_unlinked_lock
+    a_further_reader_follows_an_unlinked_lock
+    a_try_follows_an_unlinked_lock
+    close_finds_what_moved
+    a_finished_wait_gives_its_thread_to_the_next
+    who_has_timed_out_is_in_no_cycle
+    a_grant_is_lost_with_its_owner
+    a_panicking_waker_is_alone
     quotas_are_errors
     shared_only_grants
     asynchronous_requests_wake_their_task
@@ -517,6 +524,154 @@ fn a_waiter_follows_an_unlinked_lock(world: &dyn World) {
     for waiter in waiters {
         waiter.finish().unwrap();
     }
+}
+
+fn a_further_reader_follows_an_unlinked_lock(world: &dyn World) {
+    let (here, there) = (Process::new(world), Process::new(world));
+    let (_a, reader) = here.lock();
+    let (_b, further) = here.lock();
+    let old = reader.try_acquire(Shared).unwrap();
+    world.unlink("a.lock");
+    let (_c, foreign) = there.lock();
+    let new = foreign.try_acquire(Exclusive).unwrap();
+    // The host still holds the old file shared, and nobody waits for it.
+    assert_eq!(
+        kind(further.try_acquire(Shared)),
+        Some(ErrorKind::WouldBlock)
+    );
+    let waiting = acquire(further, Shared);
+    waiting.must_block();
+    drop(new);
+    drop(waiting.finish());
+    assert_eq!(kind(old.release()), Some(ErrorKind::Lost));
+}
+
+fn a_try_follows_an_unlinked_lock(world: &dyn World) {
+    let (here, there) = (Process::new(world), Process::new(world));
+    let (_a, holder) = there.lock();
+    let (_b, lock) = here.lock();
+    let (_c, queued) = here.lock();
+    let old = holder.try_acquire(Exclusive).unwrap();
+    assert_eq!(kind(lock.try_acquire(Shared)), Some(ErrorKind::WouldBlock));
+    let waiting = acquire(queued, Exclusive);
+    waiting.must_block();
+    world.unlink("a.lock");
+    // Who asks next finds the new file, and those who waited go with it, one
+    // of them first.
+    drop(lock.try_acquire(Shared));
+    drop(waiting.finish());
+    lock.try_acquire(Exclusive).unwrap();
+    drop(old);
+}
+
+fn close_finds_what_moved(world: &dyn World) {
+    let (here, there) = (Process::new(world), Process::new(world));
+    let (_a, neighbour) = here.lock();
+    let (owner, lock) = here.lock();
+    let (_c, foreign) = there.lock();
+    let first = neighbour.try_acquire(Exclusive).unwrap();
+    let started = lock.start_acquire(Exclusive, None).unwrap();
+    world.unlink("a.lock");
+    let second = lock.try_acquire(Exclusive).unwrap();
+    world.unlink("a.lock");
+    drop(first);
+    let third = block_on(started).unwrap();
+    owner.close();
+    foreign.try_acquire(Exclusive).unwrap();
+    assert_eq!(kind(second.release()), Some(ErrorKind::Lost));
+    assert_eq!(kind(third.release()), Some(ErrorKind::Lost));
+}
+
+fn a_finished_wait_gives_its_thread_to_the_next(world: &dyn World) {
+    let there = Process::new(world);
+    let (_a, foreign) = there.lock();
+    let ceilings = Ceilings {
+        waiter_threads: 1,
+        ..Ceilings::default()
+    };
+    let limits = Limits {
+        waiter_threads: 1,
+        ..Limits::default()
+    };
+    let manager = LockManager::new(ceilings);
+    let owner = manager.owner(limits);
+    let lock = owner.open(&there.grant, "a.lock").unwrap();
+    for timeout in [None, Some(Duration::from_millis(5))] {
+        let guard = foreign.try_acquire(Exclusive).unwrap();
+        let first = lock.start_acquire(Exclusive, timeout).unwrap();
+        let second = lock.start_acquire(Exclusive, None).unwrap();
+        let third = lock.start_acquire(Exclusive, None).unwrap();
+        if timeout.is_some() {
+            assert_eq!(kind(block_on(first)), Some(ErrorKind::TimedOut));
+        } else {
+            drop(first);
+        }
+        drop(guard);
+        drop(block_on(second).unwrap());
+        drop(block_on(third).unwrap());
+    }
+}
+
+fn who_has_timed_out_is_in_no_cycle(world: &dyn World) {
+    let here = Process::new(world);
+    let (a, b) = (here.owner(), here.owner());
+    let open = |owner: &Owner, name| owner.open(&here.grant, name).unwrap();
+    let held = open(&a, "a.lock").try_acquire(Exclusive).unwrap();
+    let other = open(&b, "b.lock").try_acquire(Exclusive).unwrap();
+    let wanted = open(&a, "b.lock");
+    let mut request = Box::pin(wanted.acquire(Exclusive, Some(Duration::from_millis(5))));
+    let flag = Arc::<Flag>::default();
+    assert!(poll(&mut request, &flag).is_pending());
+    while !flag.0.load(Ordering::SeqCst) {
+        std::thread::yield_now();
+    }
+    // It has ended, though its owner has not looked yet.
+    let waiting = acquire(open(&b, "a.lock"), Exclusive);
+    waiting.must_block();
+    let Poll::Ready(ended) = poll(&mut request, &flag) else {
+        panic!("woken without a reason");
+    };
+    assert_eq!(kind(ended), Some(ErrorKind::TimedOut));
+    drop(held);
+    drop(waiting.finish());
+    drop(other);
+}
+
+fn a_grant_is_lost_with_its_owner(world: &dyn World) {
+    let here = Process::new(world);
+    let (owner, lock) = here.lock();
+    let (_b, other) = here.lock();
+    let granted = lock.start_acquire(Exclusive, None).unwrap();
+    owner.close();
+    other.try_acquire(Exclusive).unwrap();
+    assert_eq!(kind(block_on(granted)), Some(ErrorKind::Lost));
+}
+
+fn a_panicking_waker_is_alone(world: &dyn World) {
+    struct Panics;
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("a waker panics, as this test asks");
+        }
+    }
+    let here = Process::new(world);
+    let (_a, holder) = here.lock();
+    let (_b, lock) = here.lock();
+    let (_c, third) = here.lock();
+    let guard = holder.try_acquire(Exclusive).unwrap();
+    let short = Some(Duration::from_millis(1));
+    let mut request = lock.start_acquire(Exclusive, short).unwrap();
+    let waker = Waker::from(Arc::new(Panics));
+    let poll = std::pin::Pin::new(&mut request).poll(&mut Context::from_waker(&waker));
+    assert!(poll.is_pending());
+    // Later deadlines ring all the same.
+    let later = Some(Duration::from_millis(5));
+    assert_eq!(
+        kind(third.acquire_blocking(Shared, later)),
+        Some(ErrorKind::TimedOut)
+    );
+    drop(guard);
+    assert_eq!(kind(block_on(request)), Some(ErrorKind::TimedOut));
 }
 
 fn quotas_are_errors(world: &dyn World) {

@@ -27,13 +27,16 @@ use crate::{
     manager::Shared,
     owner::OwnerState,
     queue::{HoldId, Queue, Ticket},
-    request::{Outcome, Request},
+    request::{self, Outcome, Request},
     sync::{Condvar, Mutex, MutexGuard},
+    threads::Job,
 };
 use std::{
-    sync::{Arc, Weak, atomic::AtomicU32},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
     task::Waker,
-    time::Instant,
 };
 
 /// A lock file that is open in this host.
@@ -44,6 +47,10 @@ pub(crate) struct Entry {
     /// How often a name was found not to lead here any more. Whoever has seen
     /// fewer looks up its own name before it relies on it.
     pub(crate) doubts: AtomicU32,
+    /// No new request may come here: the file has no name any more, or its
+    /// resource was given up. Set under the mutex, read without it by the
+    /// manager, which must not wait for a lock file.
+    retired: AtomicBool,
     state: Mutex<State>,
     /// Cancelling has ended.
     settled: Condvar,
@@ -56,9 +63,6 @@ struct State {
     /// The newest first; more than one only if an early one was opened for
     /// shared requests only.
     resources: Vec<Arc<dyn Resource>>,
-    /// No new request may come here: the file has no name any more, or its
-    /// resource was given up.
-    retired: bool,
     waits: u64,
 }
 
@@ -80,7 +84,7 @@ enum Outside {
     },
 }
 
-/// What [`Entry::try_acquire`] and [`Entry::submit`] achieved.
+/// What [`Entry::try_acquire`] and [`Entry::enqueue`] achieved.
 pub(crate) enum Attempt {
     Granted(HoldId),
     /// Somebody else holds the lock or waits for it.
@@ -91,29 +95,27 @@ pub(crate) enum Attempt {
     Retired,
 }
 
-/// One kernel wait, for the thread that is to run it.
+/// One kernel wait, for the thread that is to run it: both steps, in order.
 pub(crate) struct WaitJob {
     entry: Arc<Entry>,
     id: u64,
     wait: Arc<dyn Wait>,
     resource: Arc<dyn Resource>,
-    // Held for its drop: the share of the owner's helper threads.
-    _charge: Option<Charge>,
+    /// The share of the owner's helper threads, while it waits.
+    charge: Option<Charge>,
+    result: Option<Result<Waited, Error>>,
 }
 
-impl WaitJob {
-    /// Waits in the kernel and passes on the result.
-    pub(crate) fn run(self) {
-        let begun = Instant::now();
-        let result = self.wait.run();
-        tracing::debug!(
-            target: "clasp::wait",
-            lock = ?self.entry.identity,
-            waited_us = begun.elapsed().as_micros() as u64,
-            ?result,
-            "left the kernel"
-        );
-        self.entry.wait_ended(self.id, result, &*self.resource);
+impl Job for WaitJob {
+    fn wait(&mut self) {
+        self.result = Some(self.wait.run());
+        self.charge = None;
+    }
+
+    fn finish(self: Box<Self>) {
+        if let Some(result) = self.result {
+            self.entry.wait_ended(self.id, result, &*self.resource);
+        }
     }
 }
 
@@ -127,11 +129,11 @@ impl Entry {
             family: opened.family,
             manager: Arc::downgrade(manager),
             doubts: AtomicU32::new(0),
+            retired: AtomicBool::new(false),
             state: Mutex::new(State {
                 queue: Queue::new(),
                 outside: Outside::Free,
                 resources: vec![opened.resource],
-                retired: false,
                 waits: 0,
             }),
             settled: Condvar::default(),
@@ -149,12 +151,23 @@ impl Entry {
         let mut state = self.state();
         let result = f(&mut state, &mut wakers);
         drop(state);
-        wakers.into_iter().for_each(Waker::wake);
+        request::wake(wakers);
         result
     }
 
     pub(crate) fn is_retired(&self) -> bool {
-        self.state().retired
+        self.retired.load(Ordering::Acquire)
+    }
+
+    /// Retires the entry if its file has no name any more, so that those who
+    /// wait for it go where theirs leads.
+    pub(crate) fn retire_if_unlinked(self: &Arc<Self>) {
+        self.update(|state, wakers| {
+            let linked = state.resources.first().map(|r| r.is_linked());
+            if let Some(Ok(false)) = linked {
+                state.retire(self, wakers);
+            }
+        });
     }
 
     /// Adds a resource if it can do what the others cannot.
@@ -171,38 +184,45 @@ impl Entry {
 
     /// Takes the lock if nobody holds it or waits for it.
     pub(crate) fn try_acquire(
-        &self,
+        self: &Arc<Self>,
         owner: &Arc<OwnerState>,
         mode: Mode,
     ) -> Result<Attempt, Error> {
+        let mut wakers = Wakers::new();
         let mut state = self.state();
         // A wait that was withdrawn is out of the kernel within microseconds.
         // Whoever asks next must not be told that the lock is taken.
         while matches!(state.outside, Outside::Cancelling { .. }) && !state.queue.is_waited_for() {
             state = self.settled.wait(state);
         }
-        state.try_acquire(self, owner, mode)
+        let attempt = state.try_acquire(self, owner, mode, &mut wakers);
+        drop(state);
+        request::wake(wakers);
+        attempt
     }
 
-    /// Takes the lock, or a place in its queue.
-    pub(crate) fn submit(
-        self: &Arc<Self>,
+    /// Takes a place in the queue. [`advance`](Self::advance) has to follow.
+    pub(crate) fn enqueue(
+        &self,
         owner: &Arc<OwnerState>,
         mode: Mode,
         request: &Arc<Request>,
     ) -> Result<Attempt, Error> {
-        self.update(
-            |state, wakers| match state.try_acquire(self, owner, mode)? {
-                Attempt::Busy => {
-                    let ticket = state
-                        .queue
-                        .enqueue(Arc::clone(owner), mode, Arc::clone(request));
-                    state.advance(self, wakers);
-                    Ok(Attempt::Queued(ticket))
-                }
-                done => Ok(done),
-            },
-        )
+        let mut state = self.state();
+        // Read under the mutex: `close` sets it before it evicts.
+        if owner.is_closed() {
+            return Err(ErrorKind::Lost.into());
+        }
+        if self.is_retired() {
+            return Ok(Attempt::Retired);
+        }
+        let (owner, request) = (Arc::clone(owner), Arc::clone(request));
+        Ok(Attempt::Queued(state.queue.enqueue(owner, mode, request)))
+    }
+
+    /// Lets in whoever may go, and sees that somebody waits for the others.
+    pub(crate) fn advance(self: &Arc<Self>) {
+        self.update(|state, wakers| state.advance(self, wakers));
     }
 
     /// Releases a hold; `false` if it was taken away before.
@@ -244,7 +264,7 @@ impl Entry {
         self.update(|state, wakers| {
             for ticket in state.queue.evict(owner) {
                 let lost = Outcome::Failed(ErrorKind::Lost.into());
-                state.remove(ticket, Some(lost), wakers);
+                state.remove(self, ticket, Some(lost), wakers);
             }
             state.released(self, wakers);
             state.advance(self, wakers);
@@ -305,34 +325,44 @@ enum Take {
 impl State {
     fn try_acquire(
         &mut self,
-        entry: &Entry,
+        entry: &Arc<Entry>,
         owner: &Arc<OwnerState>,
         mode: Mode,
+        wakers: &mut Wakers,
     ) -> Result<Attempt, Error> {
         // Read under the mutex: `close` sets it before it evicts.
         if owner.is_closed() {
             return Err(ErrorKind::Lost.into());
         }
-        if self.retired {
+        if entry.is_retired() {
             return Ok(Attempt::Retired);
         }
         if !self.queue.admits(owner, mode) {
             return Ok(Attempt::Busy);
         }
-        match self.outside {
+        let taken = match &self.outside {
             // Both are shared, or the request would not be admitted.
-            Outside::Held(_) => {}
-            Outside::Waiting { .. } | Outside::Cancelling { .. } => return Ok(Attempt::Busy),
-            Outside::Free => match self.take(entry, mode)? {
-                Take::Taken => {}
-                Take::Busy => return Ok(Attempt::Busy),
-                Take::Unlinked => {
-                    self.retired = true;
-                    return Ok(Attempt::Retired);
-                }
-            },
+            Outside::Held(resource) if resource.is_linked()? => Take::Taken,
+            Outside::Held(_) => Take::Unlinked,
+            Outside::Waiting { .. } | Outside::Cancelling { .. } => Take::Busy,
+            Outside::Free => self.take(entry, mode)?,
+        };
+        Ok(match taken {
+            Take::Taken => Attempt::Granted(self.queue.hold(Arc::clone(owner), mode)),
+            Take::Busy => Attempt::Busy,
+            Take::Unlinked => {
+                self.retire(entry, wakers);
+                Attempt::Retired
+            }
+        })
+    }
+
+    /// Sends everybody who waits to the file that their name leads to now.
+    fn retire(&mut self, entry: &Entry, wakers: &mut Wakers) {
+        entry.retired.store(true, Ordering::Release);
+        while let Some((ticket, _)) = self.queue.front() {
+            self.remove(entry, ticket, Some(Outcome::Moved), wakers);
         }
-        Ok(Attempt::Granted(self.queue.hold(Arc::clone(owner), mode)))
     }
 
     fn resource(&self, mode: Mode) -> Result<&Arc<dyn Resource>, Error> {
@@ -371,7 +401,7 @@ impl State {
         if let Err(error) = resource.unlock() {
             // Closing the description is all that is left to do.
             tracing::error!(target: "clasp", lock = ?entry.identity, %error, "cannot unlock");
-            self.retired = true;
+            entry.retired.store(true, Ordering::Release);
             self.resources.clear();
         }
     }
@@ -391,11 +421,8 @@ impl State {
     /// Lets in whoever may go, and sees that somebody waits for the others.
     fn advance(&mut self, entry: &Arc<Entry>, wakers: &mut Wakers) {
         loop {
-            if self.retired {
-                for request in self.queue.drain() {
-                    wakers.extend(request.complete(Outcome::Moved));
-                }
-                return;
+            if entry.is_retired() {
+                return self.retire(entry, wakers);
             }
             match self.outside {
                 Outside::Waiting { .. } | Outside::Cancelling { .. } => return,
@@ -416,10 +443,7 @@ impl State {
             let started = match self.take(entry, mode) {
                 Ok(Take::Busy) => self.start_wait(entry, ticket, wakers),
                 Ok(Take::Taken) => Ok(()),
-                Ok(Take::Unlinked) => {
-                    self.retired = true;
-                    Ok(())
-                }
+                Ok(Take::Unlinked) => return self.retire(entry, wakers),
                 Err(error) => Err(error),
             };
             if let Err(error) = started {
@@ -458,13 +482,14 @@ impl State {
             id: self.waits,
             wait: Arc::clone(&wait),
             resource: Arc::clone(&resource),
-            _charge: charge,
+            charge,
+            result: None,
         };
         if front.request.runs_own_wait {
             wakers.extend(front.request.offer(job));
         } else {
             let manager = entry.manager.upgrade().ok_or(ErrorKind::Lost)?;
-            manager.threads.spawn(Box::new(move || job.run()))?;
+            manager.threads.spawn(Box::new(job))?;
         }
         self.outside = Outside::Waiting {
             id: self.waits,
@@ -492,7 +517,7 @@ impl State {
         };
         match kept {
             Ok(Take::Taken | Take::Busy) => {}
-            Ok(Take::Unlinked) => self.retired = true,
+            Ok(Take::Unlinked) => self.retire(entry, wakers),
             Err(error) => self.fail(ticket, error, wakers),
         }
     }
@@ -504,12 +529,18 @@ impl State {
         outcome: Option<Outcome>,
         wakers: &mut Wakers,
     ) {
-        self.remove(ticket, outcome, wakers);
+        self.remove(entry, ticket, outcome, wakers);
         self.advance(entry, wakers);
     }
 
     /// Takes a request out of the queue and its wait out of the kernel.
-    fn remove(&mut self, ticket: Ticket, outcome: Option<Outcome>, wakers: &mut Wakers) {
+    fn remove(
+        &mut self,
+        entry: &Entry,
+        ticket: Ticket,
+        outcome: Option<Outcome>,
+        wakers: &mut Wakers,
+    ) {
         let Some(withdrawn) = self.queue.remove(ticket) else {
             return;
         };
@@ -530,7 +561,7 @@ impl State {
                 } else {
                     // The description belongs to the abandoned wait; the
                     // others go on with a new one.
-                    self.retired = true;
+                    entry.retired.store(true, Ordering::Release);
                     then
                 }
             }

@@ -5,11 +5,13 @@ use crate::{
     deadlock::{Halt, would_deadlock},
     entry::{Attempt, Entry, WaitJob},
     limits::Charge,
+    manager::Place,
     owner::OwnerState,
     policy::Grant,
     queue::{HoldId, Ticket},
     request::{Outcome, Progress, Request},
     sync::Mutex,
+    threads::Job,
     timer,
 };
 use std::{
@@ -113,9 +115,7 @@ pub(crate) struct LockShared {
     owner: Arc<OwnerState>,
     grant: Grant,
     name: LockName,
-    entry: Mutex<Arc<Entry>>,
-    /// Entries of files that were replaced; holds on them may live on.
-    former: Mutex<Vec<Weak<Entry>>>,
+    places: Mutex<Places>,
     number: u64,
     unchecked: AtomicU32,
     /// Of the entry's doubts, those that were known when the name was last
@@ -126,6 +126,13 @@ pub(crate) struct LockShared {
     _charge: Charge,
 }
 
+/// Where the name of a lock has led.
+struct Places {
+    current: Place,
+    /// Entries of files that were replaced; holds and waits there may live on.
+    former: Vec<Weak<Entry>>,
+}
+
 impl LockShared {
     pub(crate) fn open(
         owner: &Arc<OwnerState>,
@@ -133,48 +140,62 @@ impl LockShared {
         name: LockName,
         charge: Charge,
     ) -> Result<Arc<LockShared>, Error> {
-        let entry = owner.manager.open(grant, &name)?;
+        let current = owner.manager.open(grant, &name)?;
         Ok(Arc::new_cyclic(|this| LockShared {
             number: owner.register(this.clone()),
             checked_ms: AtomicU64::new(owner.manager.uptime_ms()),
             owner: Arc::clone(owner),
             grant: grant.clone(),
             name,
-            entry: Mutex::new(entry),
-            former: Mutex::default(),
+            places: Mutex::new(Places {
+                current,
+                former: Vec::new(),
+            }),
             unchecked: AtomicU32::new(0),
             doubts: AtomicU32::new(0),
             _charge: charge,
         }))
     }
 
-    fn entry(&self) -> Arc<Entry> {
-        Arc::clone(&self.entry.lock())
+    /// The entry for a request.
+    fn entry(&self, mode: Mode) -> Result<Arc<Entry>, Error> {
+        let places = self.places.lock();
+        if mode == Mode::Exclusive && !places.current.exclusive {
+            return Err(Error::new(
+                ErrorKind::Access,
+                "the file could be opened for reading only",
+            ));
+        }
+        Ok(Arc::clone(&places.current.entry))
     }
 
     /// Every entry in which this lock may hold or wait.
     pub(crate) fn entries(&self) -> Vec<Arc<Entry>> {
-        let mut entries: Vec<_> = self
-            .former
-            .lock()
-            .iter()
-            .filter_map(Weak::upgrade)
-            .collect();
-        entries.push(self.entry());
+        let places = self.places.lock();
+        let mut entries: Vec<_> = places.former.iter().filter_map(Weak::upgrade).collect();
+        entries.push(Arc::clone(&places.current.entry));
         entries
     }
 
     /// Opens the name again because it no longer leads to `stale`.
     fn reopen(&self, stale: &Arc<Entry>) -> Result<(), Error> {
         tracing::debug!(target: "clasp::file", lock = %self.name, "lock file was replaced, opening the new one");
+        stale.retire_if_unlinked();
         let fresh = self.owner.manager.open(&self.grant, &self.name)?;
-        let mut former = self.former.lock();
-        former.retain(|entry| entry.strong_count() > 0);
-        former.push(Arc::downgrade(stale));
-        drop(former);
-        let old = std::mem::replace(&mut *self.entry.lock(), fresh);
+        let mut places = self.places.lock();
+        // If another request of this lock has moved on before, `stale` is among
+        // the former ones; what it moved to may be stale by now as well, and
+        // whoever uses that will see.
+        let unused = if Arc::ptr_eq(&places.current.entry, stale) {
+            places.former.retain(|entry| entry.strong_count() > 0);
+            places.former.push(Arc::downgrade(stale));
+            std::mem::replace(&mut places.current, fresh)
+        } else {
+            fresh
+        };
+        drop(places);
         // The last of an entry locks the manager's map: not under a mutex.
-        drop(old);
+        drop(unused);
         Ok(())
     }
 
@@ -224,7 +245,7 @@ impl LockShared {
     /// Takes the lock now; `None` if somebody else has it.
     fn try_hold(&self, mode: Mode) -> Result<Option<Held>, Error> {
         for _ in 0..REOPEN_LIMIT {
-            let entry = self.entry();
+            let entry = self.entry(mode)?;
             match entry.try_acquire(&self.owner, mode)? {
                 Attempt::Granted(hold) => {
                     let held = Held { entry, hold };
@@ -234,7 +255,13 @@ impl LockShared {
                     self.reopen(&held.entry)?;
                 }
                 Attempt::Retired => self.reopen(&entry)?,
-                Attempt::Busy | Attempt::Queued(_) => return Ok(None),
+                Attempt::Busy | Attempt::Queued(_) => {
+                    // Somebody holds a file; is it the one we are after?
+                    if self.is_named(&entry)? {
+                        return Ok(None);
+                    }
+                    self.reopen(&entry)?;
+                }
             }
         }
         Err(replaced_too_often())
@@ -340,13 +367,9 @@ impl Guard {
     /// [`Lost`](ErrorKind::Lost) if not, and what keeps the name from being
     /// looked up. The lock is released in any case.
     pub fn release(self) -> Result<(), Error> {
-        let held = self.held.entry.holds(self.held.hold);
         let named = self.lock.is_named(&self.held.entry);
-        if !held {
-            return Err(Error::new(
-                ErrorKind::Lost,
-                "the locks of this owner were closed",
-            ));
+        if !self.is_held() {
+            return Err(closed());
         }
         if !named? {
             return Err(Error::new(
@@ -356,6 +379,17 @@ impl Guard {
         }
         Ok(())
     }
+}
+
+impl Guard {
+    fn is_held(&self) -> bool {
+        self.held.entry.holds(self.held.hold)
+    }
+}
+
+#[cold]
+fn closed() -> Error {
+    Error::new(ErrorKind::Lost, "the locks of this owner were closed")
 }
 
 impl fmt::Debug for Guard {
@@ -382,6 +416,15 @@ enum Stage {
 }
 
 impl Acquire {
+    /// Whether it is worth polling. Unlike a poll, this leaves the waker of the
+    /// last one registered.
+    pub fn is_ready(&self) -> bool {
+        match &self.0 {
+            Stage::Waiting(waiting, _) => waiting.request.is_ready(),
+            Stage::Granted(_) | Stage::Ended => true,
+        }
+    }
+
     fn advance(&mut self, waker: &Waker) -> Step {
         match &mut self.0 {
             Stage::Waiting(waiting, _) => match waiting.advance(waker) {
@@ -397,7 +440,8 @@ impl Acquire {
                 }
             },
             _ => match std::mem::replace(&mut self.0, Stage::Ended) {
-                Stage::Granted(guard) => Step::Ended(Ok(guard)),
+                Stage::Granted(guard) if guard.is_held() => Step::Ended(Ok(guard)),
+                Stage::Granted(_) => Step::Ended(Err(closed())),
                 _ => Step::Ended(Err(Error::new(
                     ErrorKind::Lost,
                     "the outcome of this request was taken already",
@@ -425,7 +469,10 @@ impl Acquire {
         loop {
             match self.advance(&waker) {
                 Step::Ended(result) => return result,
-                Step::Run(job) => job.run(),
+                Step::Run(mut job) => {
+                    job.wait();
+                    Box::new(job).finish();
+                }
                 Step::Wait => std::thread::park(),
             }
         }
@@ -488,7 +535,7 @@ impl Waiting {
             if self.deadline.is_some_and(|d| d <= Instant::now()) {
                 return Err(ErrorKind::TimedOut.into());
             }
-            let entry = lock.entry();
+            let entry = lock.entry(self.mode)?;
             // Never wait for a file that only its holder can still reach.
             if !lock.is_named(&entry)? {
                 lock.reopen(&entry)?;
@@ -497,7 +544,7 @@ impl Waiting {
             match self.arrive(&entry)? {
                 Attempt::Granted(hold) => return Ok(Some(Held { entry, hold })),
                 Attempt::Retired => lock.reopen(&entry)?,
-                Attempt::Busy => unreachable!("a request that is busy queues"),
+                Attempt::Busy => unreachable!("a request that finds it busy queues"),
                 Attempt::Queued(ticket) => {
                     tracing::debug!(target: "clasp::wait", lock = %lock.name, mode = %self.mode, "waiting");
                     self.place = Some((Arc::clone(&entry), ticket));
@@ -519,22 +566,33 @@ impl Waiting {
         Err(replaced_too_often())
     }
 
-    /// Queues at `entry`, unless the wait could never end.
+    /// Takes the lock or queues for it, unless the wait could never end.
     fn arrive(&self, entry: &Arc<Entry>) -> Result<Attempt, Error> {
         let owner = &self.lock.owner;
-        if self.halting == Halting::Nobody {
-            return entry.submit(owner, self.mode, &self.request);
-        }
-        let _arrival = owner.manager.arrivals.lock();
         match entry.try_acquire(owner, self.mode)? {
             Attempt::Busy => {}
             done => return Ok(done),
         }
+        let attempt = self.enqueue(entry)?;
+        if let Attempt::Queued(_) = attempt {
+            entry.advance();
+        }
+        Ok(attempt)
+    }
+
+    /// Queues. Nothing here calls the operating system: halting arrivals of
+    /// the whole host wait for each other.
+    fn enqueue(&self, entry: &Arc<Entry>) -> Result<Attempt, Error> {
+        let owner = &self.lock.owner;
+        if self.halting == Halting::Nobody {
+            return entry.enqueue(owner, self.mode, &self.request);
+        }
+        let _arrival = owner.manager.arrivals.lock();
         if would_deadlock(entry, owner, self.mode) {
             tracing::debug!(target: "clasp::wait", lock = %self.lock.name, mode = %self.mode, "refused: deadlock");
             return Err(ErrorKind::Deadlock.into());
         }
-        let attempt = entry.submit(owner, self.mode, &self.request)?;
+        let attempt = entry.enqueue(owner, self.mode, &self.request)?;
         if let Attempt::Queued(ticket) = attempt {
             *owner.halt.lock() = Some(Halt {
                 entry: Arc::clone(entry),
@@ -588,7 +646,7 @@ impl Waiting {
             Outcome::Granted(hold) => {
                 let held = Held { entry, hold };
                 if self.lock.owner.is_closed() {
-                    return Err(ErrorKind::Lost.into());
+                    return Err(closed());
                 }
                 if self.lock.is_named(&held.entry)? {
                     return Ok(Some(held));

@@ -2,7 +2,7 @@
 //! its owners share.
 
 use crate::{
-    Ceilings, Error, ErrorKind, Limits, LockName, Owner,
+    Ceilings, Error, ErrorKind, Limits, LockName, Mode, Owner,
     backend::{Access, Identity},
     entry::Entry,
     limits::Quota,
@@ -70,6 +70,15 @@ impl fmt::Debug for LockManager {
     }
 }
 
+/// A lock that was opened through a grant.
+#[derive(Clone)]
+pub(crate) struct Place {
+    pub(crate) entry: Arc<Entry>,
+    /// Whether the file could be opened for exclusive requests through this
+    /// grant, whatever others could (S16).
+    pub(crate) exclusive: bool,
+}
+
 /// What the owners of one manager share.
 pub(crate) struct Shared {
     entries: Mutex<HashMap<Identity, Weak<Entry>>>,
@@ -84,24 +93,21 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// Opens a lock and finds its entry, whatever name it was opened by.
-    pub(crate) fn open(
-        self: &Arc<Self>,
-        grant: &Grant,
-        name: &LockName,
-    ) -> Result<Arc<Entry>, Error> {
-        let charge = self.lock_files.take()?;
+    pub(crate) fn open(self: &Arc<Self>, grant: &Grant, name: &LockName) -> Result<Place, Error> {
         let access = if grant.shared_only {
             Access::Shared
         } else {
             Access::Any
         };
         let opened = grant.space.open(name, access)?;
+        let exclusive = opened.resource.permits(Mode::Exclusive);
         let found = {
             let mut entries = self.entries.lock();
             let found = entries.get(&opened.identity).and_then(Weak::upgrade);
             match found {
                 Some(entry) if !entry.is_retired() => entry,
                 _ => {
+                    let charge = self.lock_files.take()?;
                     let identity = opened.identity.clone();
                     let entry = Arc::new(Entry::new(self, opened, charge));
                     entries.insert(identity, Arc::downgrade(&entry));
@@ -109,7 +115,7 @@ impl Shared {
                     // drop locks the map, so it waits for the guard to go.
                     drop(entries);
                     drop(found);
-                    return Ok(entry);
+                    return Ok(Place { entry, exclusive });
                 }
             }
         };
@@ -124,7 +130,8 @@ impl Shared {
             ));
         }
         found.add_resource(opened.resource);
-        Ok(found)
+        let entry = found;
+        Ok(Place { entry, exclusive })
     }
 
     /// Takes an entry that is being dropped out of the map.

@@ -136,18 +136,14 @@ impl<O: Clone + PartialEq, R> Queue<O, R> {
             .collect()
     }
 
-    /// Empties the queue, in order.
-    pub(crate) fn drain(&mut self) -> impl Iterator<Item = R> {
-        std::mem::take(&mut self.waiting)
-            .into_values()
-            .map(|w| w.request)
-    }
-
     /// The owners that a request stands behind: of `mode` and at `place`, or
     /// at the end of the queue. Those are the owners of conflicting earlier
     /// requests, of whatever these stand behind in turn, and of conflicting
-    /// holds.
+    /// holds. A request that has left the queue stands behind nobody.
     pub(crate) fn blockers(&self, place: Option<Ticket>, mode: Mode) -> Vec<O> {
+        if place.is_some_and(|place| !self.waiting.contains_key(&place)) {
+            return Vec::new();
+        }
         let place = place.unwrap_or(Ticket::MAX);
         // What the chain of requests contains so far.
         let (mut exclusive, mut any_conflict) = (mode == Mode::Exclusive, Vec::new());
@@ -231,6 +227,8 @@ mod tests {
         assert_eq!(q.blockers(None, S), [2, 1]);
         assert_eq!(q.blockers(None, X), [3, 2, 1]);
         assert_eq!(q.blockers(Some(x), X), [1]);
+        q.remove(x);
+        assert_eq!(q.blockers(Some(x), X), []);
     }
 
     #[test]

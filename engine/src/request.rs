@@ -6,7 +6,20 @@ use crate::{
     queue::HoldId,
     sync::{Mutex, MutexGuard},
 };
-use std::task::Waker;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    task::Waker,
+};
+
+/// Wakes tasks. A waker that panics, which is somebody else's code, must not
+/// keep the others asleep or end a thread of ours.
+pub(crate) fn wake(wakers: Vec<Waker>) {
+    for waker in wakers {
+        if catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err() {
+            tracing::error!(target: "clasp::wait", "a waker panicked");
+        }
+    }
+}
 
 /// How a request ended.
 pub(crate) enum Outcome {
@@ -82,6 +95,12 @@ impl Request {
         self.slot().outcome.take()
     }
 
+    /// Whether there is something to do.
+    pub(crate) fn is_ready(&self) -> bool {
+        let slot = self.slot();
+        slot.job.is_some() || slot.outcome.is_some()
+    }
+
     /// What there is to do, or registers `waker`.
     pub(crate) fn poll(&self, waker: &Waker) -> Progress {
         let mut slot = self.slot();
@@ -91,10 +110,13 @@ impl Request {
         if let Some(outcome) = slot.outcome.take() {
             return Progress::Done(outcome);
         }
-        match &mut slot.waker {
-            Some(old) => old.clone_from(waker),
-            none => *none = Some(waker.clone()),
-        }
+        let old = match &mut slot.waker {
+            Some(old) if old.will_wake(waker) => None,
+            current => current.replace(waker.clone()),
+        };
+        drop(slot);
+        // It may own the last of something that locks; not under the slot.
+        drop(old);
         Progress::Waiting
     }
 }

@@ -6,7 +6,15 @@ use crate::{
 };
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-pub(crate) type Job = Box<dyn FnOnce() + Send>;
+/// What a helper does.
+pub(crate) trait Job: Send {
+    /// Waits, for as long as it takes.
+    fn wait(&mut self);
+
+    /// Passes on the result. The thread counts as free meanwhile, so that what
+    /// waits next can be given to it.
+    fn finish(self: Box<Self>);
+}
 
 /// How long a thread without work stays: long enough that a contended lock
 /// does not start a thread for each wait.
@@ -17,9 +25,10 @@ const STACK_BYTES: usize = 256 * 1024;
 
 #[derive(Default)]
 struct Pool {
-    jobs: VecDeque<Job>,
+    jobs: VecDeque<Box<dyn Job>>,
     threads: usize,
-    idle: usize,
+    /// Threads that will look for a job before they wait for anything.
+    free: usize,
 }
 
 /// A pool that starts a thread for each job, up to a ceiling: jobs wait in the
@@ -42,11 +51,11 @@ impl Threads {
     }
 
     /// Runs `job` on a thread of its own, or not at all.
-    pub(crate) fn spawn(&self, job: Job) -> Result<(), Error> {
+    pub(crate) fn spawn(&self, job: Box<dyn Job>) -> Result<(), Error> {
         let _starting = self.starting.lock();
         let (pool, wake) = &*self.pool;
         let mut locked = pool.lock();
-        if locked.idle > locked.jobs.len() {
+        if locked.free > locked.jobs.len() {
             locked.jobs.push_back(job);
             wake.notify_one();
             return Ok(());
@@ -63,10 +72,7 @@ impl Threads {
         let started = std::thread::Builder::new()
             .name("clasp-wait".into())
             .stack_size(STACK_BYTES)
-            .spawn(move || {
-                job();
-                work(&shared);
-            });
+            .spawn(move || work(&shared, job));
         if let Err(error) = started {
             let (pool, _) = &*self.pool;
             pool.lock().threads -= 1;
@@ -79,24 +85,26 @@ impl Threads {
     }
 }
 
-fn work(shared: &(Mutex<Pool>, Condvar)) {
+fn work(shared: &(Mutex<Pool>, Condvar), mut job: Box<dyn Job>) {
     let (pool, wake) = shared;
-    let mut locked = pool.lock();
     loop {
-        if let Some(job) = locked.jobs.pop_front() {
-            drop(locked);
-            job();
-            locked = pool.lock();
-            continue;
-        }
-        locked.idle += 1;
-        let (woken, timed_out) = wake.wait_timeout(locked, IDLE);
-        locked = woken;
-        locked.idle -= 1;
-        if timed_out && locked.jobs.is_empty() {
-            locked.threads -= 1;
-            return;
-        }
+        job.wait();
+        pool.lock().free += 1;
+        job.finish();
+        let mut locked = pool.lock();
+        job = loop {
+            if let Some(job) = locked.jobs.pop_front() {
+                locked.free -= 1;
+                break job;
+            }
+            let (woken, timed_out) = wake.wait_timeout(locked, IDLE);
+            locked = woken;
+            if timed_out && locked.jobs.is_empty() {
+                locked.free -= 1;
+                locked.threads -= 1;
+                return;
+            }
+        };
     }
 }
 
@@ -105,40 +113,48 @@ mod tests {
     use super::*;
     use std::sync::mpsc;
 
-    #[test]
-    fn the_ceiling_is_an_error_and_a_thread_is_used_again() {
-        let threads = Threads::new(1);
-        let (release, blocked) = mpsc::channel::<()>();
-        let (done, finished) = mpsc::channel();
-        let first = done.clone();
-        threads
-            .spawn(Box::new(move || {
-                let _ = blocked.recv();
-                first.send(1).unwrap();
-            }))
-            .unwrap();
-        let refused = threads.spawn(Box::new(|| {})).unwrap_err();
-        assert_eq!(refused.kind(), ErrorKind::Unavailable);
-        release.send(()).unwrap();
-        assert_eq!(finished.recv(), Ok(1));
-        // The thread becomes idle a moment after its job said so.
-        let mut job: Job = Box::new(move || done.send(2).unwrap());
-        let slot = Arc::new(Mutex::new(None::<Job>));
-        loop {
-            *slot.lock() = Some(job);
-            let run = Arc::clone(&slot);
-            let attempt = threads.spawn(Box::new(move || {
-                let job = run.lock().take();
-                if let Some(job) = job {
-                    job();
-                }
-            }));
-            if attempt.is_ok() {
-                break;
-            }
-            job = slot.lock().take().unwrap();
-            std::thread::yield_now();
+    struct Test {
+        wait: mpsc::Receiver<()>,
+        finish: Box<dyn FnOnce() + Send>,
+    }
+
+    impl Job for Test {
+        fn wait(&mut self) {
+            let _ = self.wait.recv();
         }
-        assert_eq!(finished.recv(), Ok(2));
+
+        fn finish(self: Box<Self>) {
+            (self.finish)();
+        }
+    }
+
+    fn job(finish: impl FnOnce() + Send + 'static) -> (mpsc::Sender<()>, Box<dyn Job>) {
+        let (go, wait) = mpsc::channel();
+        let finish = Box::new(finish);
+        (go, Box::new(Test { wait, finish }))
+    }
+
+    #[test]
+    fn the_ceiling_is_an_error_and_a_thread_that_finishes_counts_as_free() {
+        let threads = Arc::new(Threads::new(1));
+        let (done, finished) = mpsc::channel();
+        let (go_second, second) = job({
+            let done = done.clone();
+            move || done.send("second").unwrap()
+        });
+        let (go_first, first) = job({
+            let threads = Arc::clone(&threads);
+            move || {
+                threads.spawn(second).unwrap();
+                done.send("first").unwrap();
+            }
+        });
+        threads.spawn(first).unwrap();
+        let (_, refused) = job(|| {});
+        let error = threads.spawn(refused).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        drop((go_first, go_second));
+        assert_eq!(finished.recv(), Ok("first"));
+        assert_eq!(finished.recv(), Ok("second"));
     }
 }

@@ -71,7 +71,9 @@ fn exits() {
     // On the command line the code is the guest's.
     let grant = format!("{}::data", folder.path().display());
     let mut run = clasp_tests::clasp();
-    run.args(["run", "--locks", &grant]).arg(guest("exits")).arg("9");
+    run.args(["run", "--locks", &grant])
+        .arg(guest("exits"))
+        .arg("9");
     assert_eq!(run.status().unwrap().code(), Some(9));
     assert!(other.try_acquire(lock, true).is_ok());
 }

@@ -80,7 +80,9 @@ impl FileSpace {
     }
 
     /// Whether lock files may lie on a network file system, where any request
-    /// may hang, `flock` may be `fcntl` underneath, and a server decides.
+    /// may hang, `flock` may be `fcntl` underneath, and a server decides. A
+    /// request that hangs holds up everybody in this host who asks for the same
+    /// file, or who would queue behind them.
     pub fn network(mut self, network: bool) -> FileSpace {
         self.network = network;
         self
@@ -113,6 +115,24 @@ impl FileSpace {
             opened => opened,
         }
         .map(|file| (file, Access::Shared))
+    }
+
+    fn check_network(
+        &self,
+        kind: io::Result<FileSystem>,
+        name: &LockName,
+    ) -> Result<FileSystem, Error> {
+        let kind = kind.map_err(|error| Error::from_io(&error))?;
+        if kind == FileSystem::Network && !self.network {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                format!(
+                    "{name:?} is on a network file system, where a request may hang; \
+                     the grant must opt in"
+                ),
+            ));
+        }
+        Ok(kind)
     }
 
     /// Wrongly split identities are safe, wrongly merged ones are not: where
@@ -149,6 +169,8 @@ impl Space for FileSpace {
             Ok(found) if !found.is_file() => return Err(not_a_file(name)),
             _ => {}
         }
+        // Nothing is to be created where it will be refused.
+        self.check_network(sys::file_system(&self.dir), name)?;
         let (file, access) = self
             .open_file(name, access)
             .map_err(|error| Error::from_io(&error))?;
@@ -157,16 +179,7 @@ impl Space for FileSpace {
             return Err(not_a_file(name));
         }
         let file = file.into_std();
-        let kind = sys::file_system(&file).map_err(|error| Error::from_io(&error))?;
-        if kind == FileSystem::Network && !self.network {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                format!(
-                    "{name:?} is on a network file system, where a request may hang; \
-                     the grant must opt in"
-                ),
-            ));
-        }
+        let kind = self.check_network(sys::file_system(&file), name)?;
         self.devices.lock().insert(sys::numbers(&metadata).0, kind);
         Ok(Opened {
             identity: self.identity(&metadata, kind, name),
@@ -183,10 +196,21 @@ impl Space for FileSpace {
                 let kind = seen.unwrap_or(FileSystem::Local);
                 Ok(Some(self.identity(&metadata, kind, name)))
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Error::from_io(&error)),
+            Err(error) => match Error::from_io(&error) {
+                error if leads_nowhere(error.kind()) => Ok(None),
+                error => Err(error),
+            },
         }
     }
+}
+
+/// Whether an error says that a name leads to nothing that could be locked,
+/// rather than that it cannot be told.
+fn leads_nowhere(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::NoEntry | ErrorKind::NotPermitted | ErrorKind::NotAFile | ErrorKind::InvalidName
+    )
 }
 
 fn not_a_file(name: &LockName) -> Error {

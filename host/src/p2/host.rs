@@ -122,6 +122,12 @@ impl LocksCtxView<'_> {
     ) -> Result<Option<Result<Result<Resource<GuardResource>, Error>, ()>>> {
         let shared = Arc::clone(&self.table.get(future)?.0);
         let mut request = lock(&shared);
+        // A poll would take the waker from a pollable that waits.
+        if let Request::Waiting(acquire) = &*request
+            && !acquire.is_ready()
+        {
+            return Ok(None);
+        }
         if request
             .poll(&mut Context::from_waker(Waker::noop()))
             .is_pending()

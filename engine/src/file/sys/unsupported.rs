@@ -34,7 +34,7 @@ pub(crate) fn is_linked(_: &File) -> io::Result<bool> {
     unsupported()
 }
 
-pub(crate) fn file_system(_: &File) -> io::Result<FileSystem> {
+pub(crate) fn file_system<T>(_: T) -> io::Result<FileSystem> {
     unsupported()
 }
 

@@ -14,7 +14,7 @@ use rustix::{
     fs::{FsWord, OFlags},
     io::Errno,
 };
-use std::{fs::File, io};
+use std::{fs::File, io, os::fd::AsFd};
 
 /// What an error number means for a lock, if the number says more than
 /// `io::ErrorKind` does.
@@ -66,8 +66,11 @@ pub(crate) fn is_linked(file: &File) -> io::Result<bool> {
 mod magic {
     use super::FsWord;
 
-    pub(super) const FUSE: FsWord = 0x6573_5546;
-    pub(super) const NETWORK: [FsWord; 13] = [
+    pub(super) const FOREIGN: [FsWord; 2] = [
+        0x6573_5546, // FUSE
+        0xca45_1a4e, // bcachefs: subvolumes share a device number
+    ];
+    pub(super) const NETWORK: [FsWord; 15] = [
         0x6969,      // NFS
         0x517b,      // SMB
         0xff53_4d42, // CIFS
@@ -81,14 +84,16 @@ mod magic {
         0x0bd0_0bd0, // Lustre
         0x4750_4653, // GPFS
         0x7461_636f, // OCFS2
+        0x0116_1970, // GFS2
+        0x786f_4256, // VirtualBox shared folders
     ];
 }
 
-/// What kind of file system a file is on.
-pub(crate) fn file_system(file: &File) -> io::Result<FileSystem> {
+/// What kind of file system a file or directory is on.
+pub(crate) fn file_system(file: impl AsFd) -> io::Result<FileSystem> {
     let kind = rustix::fs::fstatfs(file)?.f_type;
     Ok(match kind {
-        magic::FUSE => FileSystem::Foreign,
+        kind if magic::FOREIGN.contains(&kind) => FileSystem::Foreign,
         kind if magic::NETWORK.contains(&kind) => FileSystem::Network,
         _ => FileSystem::Local,
     })

@@ -5,7 +5,7 @@
 //! be locked: a thread that has not entered finds that one, and a thread that
 //! has is woken by the signal.
 
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, sync::Mutex};
 use std::{
     io,
     mem::MaybeUninit,
@@ -18,37 +18,37 @@ use std::{
 /// libraries and profilers are known to take first.
 const DEFAULT_OFFSET: libc::c_int = 7;
 
-/// The signal in use; `None` if there is none.
+/// The signal in use, once there is a choice; `None` if it is to do without.
 static SIGNAL: OnceLock<Option<libc::c_int>> = OnceLock::new();
+
+/// Held while choosing.
+static CHOOSING: Mutex<()> = Mutex::new(());
 
 pub(crate) fn choose_wake_signal(signal: Option<i32>) -> Result<(), Error> {
     let refuse = |why: String| Err(Error::new(ErrorKind::Unavailable, why));
-    if let Some(signal) = signal
-        && !(libc::SIGRTMIN()..=libc::SIGRTMAX()).contains(&signal)
-    {
-        return refuse(format!("{signal} is not a real-time signal"));
+    let _choosing = CHOOSING.lock();
+    if SIGNAL.get().is_some() {
+        return refuse("the signal that ends waits was chosen before".into());
     }
-    let mut refused = None;
-    let mut chosen = false;
-    SIGNAL.get_or_init(|| {
-        chosen = true;
-        signal.filter(|signal| match install(*signal) {
-            Ok(()) => true,
-            Err(error) => {
-                refused = Some(error);
-                false
-            }
-        })
-    });
-    match refused {
-        Some(error) => refuse(error.to_string()),
-        None if chosen => Ok(()),
-        None => refuse("the signal that ends waits was chosen before".into()),
+    if let Some(signal) = signal {
+        if !(libc::SIGRTMIN()..=libc::SIGRTMAX()).contains(&signal) {
+            return refuse(format!("{signal} is not a real-time signal"));
+        }
+        // A refusal is no choice: the default, or another, may still be made.
+        if let Err(error) = install(signal) {
+            return refuse(error.to_string());
+        }
     }
+    SIGNAL.get_or_init(|| signal);
+    Ok(())
 }
 
 /// The signal in use, which is the default one if nobody chose.
 fn signal() -> Option<libc::c_int> {
+    if let Some(chosen) = SIGNAL.get() {
+        return *chosen;
+    }
+    let _choosing = CHOOSING.lock();
     *SIGNAL.get_or_init(|| {
         let signal = libc::SIGRTMIN() + DEFAULT_OFFSET;
         match install(signal) {

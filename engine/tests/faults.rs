@@ -1,0 +1,108 @@
+//! What becomes of errors from outside, and of a file in the way.
+#![cfg(feature = "conformance")]
+#![allow(missing_docs, reason = "tests")]
+
+use cap_std::{ambient_authority, fs::Dir};
+use clasp_engine::{
+    Ceilings, ErrorKind, Grant, Limits, LockManager, Mode,
+    file::{FileSpace, set_wake_signal},
+    memory::Faulty,
+};
+use std::{fs, os::unix::fs::symlink, sync::Arc, time::Duration};
+
+#[test]
+fn an_error_from_outside_ends_one_request_and_is_told() {
+    let space = Faulty::default();
+    let manager = LockManager::new(Ceilings::default());
+    let grant = Grant::new(Arc::new(space.clone()));
+    let owner = manager.owner(Limits::default());
+    let other = manager.owner(Limits::default());
+    let lock = owner.open(&grant, "a").unwrap();
+    let behind = other.open(&grant, "a").unwrap();
+
+    space.fail(Some(ErrorKind::Io));
+    assert_eq!(
+        lock.try_acquire(Mode::Shared).unwrap_err().kind(),
+        ErrorKind::Io
+    );
+    assert_eq!(owner.open(&grant, "b").unwrap_err().kind(), ErrorKind::Io);
+    space.fail(None);
+
+    // Requests that wait are told when their turn comes.
+    let guard = lock.try_acquire(Mode::Exclusive).unwrap();
+    let waiting = behind.start_acquire(Mode::Exclusive, None).unwrap();
+    space.fail(Some(ErrorKind::Unavailable));
+    drop(guard);
+    let error = clasp_engine::conformance::block_on(waiting).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+
+    space.fail(None);
+    let guard = behind.try_acquire(Mode::Exclusive).unwrap();
+    assert_eq!((owner.in_use(), other.in_use()), (0, 1));
+    guard.release().unwrap();
+}
+
+/// A name that leads elsewhere, whatever stands in the way now, is a lost lock.
+#[test]
+fn a_lock_whose_folder_is_replaced_is_lost() {
+    for replace in [
+        |folder: &std::path::Path| fs::write(folder, "a file").unwrap(),
+        |folder: &std::path::Path| symlink("/etc", folder).unwrap(),
+        |folder: &std::path::Path| fs::create_dir(folder).unwrap(),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let sub = folder.path().join("sub");
+        fs::create_dir(&sub).unwrap();
+        let dir = Dir::open_ambient_dir(folder.path(), ambient_authority()).unwrap();
+        let grant = Grant::new(FileSpace::new(dir).into_space());
+        let owner = LockManager::new(Ceilings::default()).owner(Limits::default());
+        let lock = owner.open(&grant, "sub/a.lock").unwrap();
+        let guard = lock.try_acquire(Mode::Exclusive).unwrap();
+        fs::rename(&sub, folder.path().join("away")).unwrap();
+        replace(&sub);
+        assert_eq!(guard.release().unwrap_err().kind(), ErrorKind::Lost);
+    }
+}
+
+/// At the ceiling, files that are open already can be opened again.
+#[test]
+fn the_ceiling_counts_files_and_not_handles() {
+    let mut ceilings = Ceilings::default();
+    ceilings.lock_files = 1;
+    let manager = LockManager::new(ceilings);
+    let folder = tempfile::tempdir().unwrap();
+    let dir = Dir::open_ambient_dir(folder.path(), ambient_authority()).unwrap();
+    let grant = Grant::new(FileSpace::new(dir).into_space());
+    let owner = manager.owner(Limits::default());
+    let _lock = owner.open(&grant, "a.lock").unwrap();
+    owner.open(&grant, "./a.lock").unwrap();
+    let error = owner.open(&grant, "b.lock").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+}
+
+/// A process chooses its signal once; a refusal is no choice.
+#[test]
+fn a_refused_signal_leaves_the_default() {
+    assert_eq!(
+        set_wake_signal(Some(1)).unwrap_err().kind(),
+        ErrorKind::Unavailable
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let lock = || {
+        let dir = Dir::open_ambient_dir(folder.path(), ambient_authority()).unwrap();
+        let grant = Grant::new(FileSpace::new(dir).into_space());
+        let owner = LockManager::new(Ceilings::default()).owner(Limits::default());
+        let lock = owner.open(&grant, "a.lock").unwrap();
+        (owner, lock)
+    };
+    let ((_a, holder), (_b, waiter)) = (lock(), lock());
+    let _guard = holder.try_acquire(Mode::Exclusive).unwrap();
+    let short = Some(Duration::from_millis(5));
+    let error = waiter.acquire_blocking(Mode::Shared, short).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
+    // The default was chosen by that wait.
+    assert_eq!(
+        set_wake_signal(None).unwrap_err().kind(),
+        ErrorKind::Unavailable
+    );
+}
