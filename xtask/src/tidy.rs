@@ -32,9 +32,12 @@ const UNSAFE: &str = "engine/src/file/sys/";
 /// The one program that sleeps, to leave the others some time.
 const SLEEPS: &str = "examples/guests/src/bin/ledger.rs";
 
+/// Checks one thing, or with `true` writes it.
+type Check = fn(bool) -> Result<()>;
+
 /// Runs every check; with `fix` writes what can be written.
 pub(crate) fn run(fix: bool) -> Result<()> {
-    let checks: [(&str, fn(bool) -> Result<()>); 5] = [
+    let checks: [(&str, Check); 5] = [
         ("copies of the WIT", copies),
         ("the reference document", reference_document),
         ("dependencies", dependencies),
