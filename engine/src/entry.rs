@@ -242,8 +242,8 @@ impl Entry {
 
     /// Takes a request out of the queue and, if it is still there, completes
     /// it with `outcome` as soon as no trace of it is left.
-    pub(crate) fn withdraw(self: &Arc<Self>, ticket: Ticket, outcome: Option<Outcome>) {
-        self.update(|state, wakers| state.withdraw(self, ticket, outcome, wakers));
+    pub(crate) fn withdraw(self: &Arc<Self>, ticket: Ticket, outcome: Outcome) {
+        self.update(|state, wakers| state.withdraw(self, ticket, Some(outcome), wakers));
     }
 
     /// Takes a request out of the queue for its owner, who no longer wants

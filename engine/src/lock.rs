@@ -550,7 +550,7 @@ impl Waiting {
                     self.place = Some((Arc::clone(&entry), ticket));
                     if let Some(deadline) = self.deadline {
                         let timed_out = Outcome::Failed(ErrorKind::TimedOut.into());
-                        let alarm = Box::new(move || entry.withdraw(ticket, Some(timed_out)));
+                        let alarm = Box::new(move || entry.withdraw(ticket, timed_out));
                         let key = owner.manager.timer.at(deadline, alarm).map_err(|error| {
                             Error::new(
                                 ErrorKind::Unavailable,

@@ -122,8 +122,7 @@ fn spellings_links_and_symlinks_of_a_file_are_one_lock() {
 
 #[test]
 fn a_file_that_may_only_be_read_can_be_locked_shared() {
-    // To root every file may be written, so the test needs a mount to be sure;
-    // a directory that is read-only for the owner does for the others.
+    // Root may write to any file, and then may lock this one exclusively too.
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("a.lock");
     fs::write(&file, "").unwrap();
@@ -141,8 +140,8 @@ fn a_file_that_may_only_be_read_can_be_locked_shared() {
 }
 
 #[test]
-fn a_read_only_file_system_permits_shared_locks() {
-    // /sys is mounted everywhere, and nothing in it can be created.
+fn a_file_that_cannot_be_created_is_an_error_of_its_own() {
+    // /sys is mounted everywhere, and not even root creates anything in it.
     let mut actor = locks_only(Path::new("/sys"));
     assert_eq!(actor.open_raw(0, "clasp.lock").unwrap_err(), "access");
     assert_eq!(
