@@ -1,7 +1,7 @@
 //! The options `--dir` and `--locks`: which folders of the host a guest gets,
 //! and under which names.
 
-use clasp_host::Family;
+use clasp_host::{Family, Order};
 use std::{path::PathBuf, str::FromStr};
 
 /// `HOST[::GUEST]`
@@ -28,11 +28,13 @@ impl FromStr for Folder {
     }
 }
 
-/// `HOST[::GUEST][,family=posix|flock][,shared-only][,no-create][,network]`
+/// `HOST[::GUEST][,family=posix|flock|both][,order=fair|kernel][,shared-only]`
+/// `[,no-create][,network]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Locks {
     pub(crate) folder: Folder,
     pub(crate) family: Family,
+    pub(crate) order: Order,
     pub(crate) shared_only: bool,
     pub(crate) create: bool,
     pub(crate) network: bool,
@@ -46,6 +48,7 @@ impl FromStr for Locks {
         let mut locks = Locks {
             folder: parts.next().unwrap_or_default().parse()?,
             family: Family::default(),
+            order: Order::default(),
             shared_only: false,
             create: true,
             network: false,
@@ -53,13 +56,14 @@ impl FromStr for Locks {
         for part in parts {
             match part.split_once('=').unwrap_or((part, "")) {
                 ("family", family) => locks.family = family.parse()?,
+                ("order", order) => locks.order = order.parse()?,
                 ("shared-only", "") => locks.shared_only = true,
                 ("no-create", "") => locks.create = false,
                 ("network", "") => locks.network = true,
                 _ => {
                     return Err(format!(
-                        "unknown option {part:?}: use `family=posix`, `family=flock`, \
-                         `shared-only`, `no-create` or `network`"
+                        "unknown option {part:?}: use `family=posix|flock|both`, \
+                         `order=fair|kernel`, `shared-only`, `no-create` or `network`"
                     ));
                 }
             }
@@ -91,11 +95,11 @@ mod tests {
     #[test]
     fn options_follow_the_folder() {
         let plain = locks("data").unwrap();
-        assert_eq!(plain.family, Family::Posix);
+        assert_eq!((plain.family, plain.order), (Family::Posix, Order::Fair));
         assert!(plain.create && !plain.shared_only && !plain.network);
-        let full = locks("a::b,family=flock,shared-only,no-create,network").unwrap();
+        let full = locks("a::b,family=both,order=kernel,shared-only,no-create,network").unwrap();
         assert_eq!(full.folder.guest, "b");
-        assert_eq!(full.family, Family::Flock);
+        assert_eq!((full.family, full.order), (Family::Both, Order::Kernel));
         assert!(!full.create && full.shared_only && full.network);
     }
 
@@ -104,6 +108,7 @@ mod tests {
         for wrong in [
             "data,family=ofd",
             "data,family",
+            "data,order=fifo",
             "data,readonly",
             "data,",
             "data,no-create=1",

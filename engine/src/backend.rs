@@ -8,6 +8,8 @@
 //!   resource never conflicts with itself, and one unlock releases whatever it
 //!   holds; the engine therefore lets one state machine alone use it.
 //! - A [`Wait`] is one request of a resource that waits outside.
+//! - [`Tickets`], where a back end has them, put the hosts that wait for one
+//!   lock in an order. They exclude nobody: losing them costs order alone.
 //!
 //! Every back end passes [`conformance`](crate::conformance).
 
@@ -113,6 +115,47 @@ pub trait Resource: Send + Sync + 'static {
     /// # Errors
     /// Whatever keeps the wait from being prepared.
     fn begin_wait(&self, mode: Mode) -> Result<Arc<dyn Wait>, Error>;
+
+    /// Turns an exclusive lock that is held into a shared one, if that can be
+    /// done with nobody in between; `false` if it cannot.
+    ///
+    /// # Errors
+    /// Whatever went wrong. The lock is held exclusively then.
+    fn downgrade(&self) -> Result<bool, Error> {
+        Ok(false)
+    }
+
+    /// The order of the hosts that wait for this lock; `None` if it is whatever
+    /// the outside makes of it.
+    fn tickets(&self) -> Option<&dyn Tickets> {
+        None
+    }
+}
+
+/// The order in which hosts take one lock: each that has to wait draws a
+/// ticket, and takes the lock when no earlier ticket conflicts.
+pub trait Tickets: Send + Sync + 'static {
+    /// Whether another host has a ticket that conflicts with `mode`.
+    fn others_wait(&self, mode: Mode) -> bool;
+
+    /// Prepares to draw a ticket and to wait for its turn. At most one ticket
+    /// of a resource is out at any time.
+    ///
+    /// # Errors
+    /// Whatever keeps it from being prepared.
+    fn begin_turn(&self, mode: Mode) -> Result<Arc<dyn Turn>, Error>;
+}
+
+/// One ticket. [`run`](Wait::run) draws it and waits until no earlier one
+/// conflicts.
+pub trait Turn: Wait {
+    /// The first of the tickets that this one waits for: if it stays the same,
+    /// whoever has drawn it does not move.
+    fn head(&self) -> Option<u64>;
+
+    /// Gives the ticket back, whatever has become of it. `run` has returned, or
+    /// was never called.
+    fn end(&self);
 }
 
 /// One request that waits outside.

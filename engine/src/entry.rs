@@ -1,12 +1,12 @@
-//! One lock file in one host: the local queue and the one state machine that
+//! One lock file in one host: the local queue, and the one state machine that
 //! locks, waits for and unlocks its open file description.
 //!
 //! ```text
-//!            try_lock                       last holder releases
+//!            try_lock            last holder releases and nobody is next
 //!   Free ───────────────▶ Held ─────────────────────────────▶ Free
-//!    │  would block        ▲
-//!    ▼                     │ granted
-//!   Waiting ───────────────┘
+//!    │  would block       ▲  └─▶ passed on to the next, within a tenure
+//!    ▼                    │ granted
+//!   Waiting ──────────────┘
 //!    │  the request is withdrawn
 //!    ▼
 //!   Cancelling ──── its thread has left the kernel; unlock ──▶ Free
@@ -16,13 +16,18 @@
 //! holds, so nothing but this machine may touch it. Unlocking happens under
 //! the entry's mutex and needs no state of its own.
 //!
+//! Where hosts have an order, the front request first draws a ticket and waits
+//! for its [`Turn`] unless no other host waits, and gives it back with the
+//! grant. That is a machine of its own beside the other, since readers that
+//! would join a shared lock wait for their turn while it is held.
+//!
 //! Locks are taken in this order: the manager's arrival lock, an entry's
 //! state, a request's slot, the timer or the thread pool. Wakers are woken
 //! when none is held.
 
 use crate::{
     Error, ErrorKind, Mode,
-    backend::{Cancel, Identity, Opened, Resource, Wait, Waited},
+    backend::{Cancel, Identity, Opened, Resource, Turn, Wait, Waited},
     limits::Charge,
     manager::Shared,
     owner::OwnerState,
@@ -37,7 +42,23 @@ use std::{
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
     task::Waker,
+    time::{Duration, Instant},
 };
+
+/// How often a lock is passed on inside this host before other hosts may have
+/// it. Taking it anew costs three system calls, about 3 us: one part in
+/// twenty or less of 64 turns that cost a microsecond each.
+const TENURE_TURNS: u32 = 64;
+
+/// How long it is passed on at most: whoever waits outside waits for one
+/// tenure of each host before it, and a host's scheduling noise is as long.
+const TENURE: Duration = Duration::from_millis(1);
+
+/// How long a request whose turn it is may fail to take it before the next is
+/// let past: a task that is not polled, or a process that is stopped. Between
+/// this and twice as long, since it is looked at in rounds. Longer than a busy
+/// machine keeps a thread from running, short enough for the others.
+pub(crate) const PATIENCE: Duration = Duration::from_millis(100);
 
 /// A lock file that is open in this host.
 pub(crate) struct Entry {
@@ -60,6 +81,12 @@ pub(crate) struct Entry {
 struct State {
     queue: Queue<Arc<OwnerState>, Arc<Request>>,
     outside: Outside,
+    /// How often the lock was passed on since it was taken, and when that was.
+    passed_on: u32,
+    taken: Instant,
+    place: Place,
+    /// The timer is set to go the rounds.
+    rounds: bool,
     /// The newest first; more than one only if an early one was opened for
     /// shared requests only.
     resources: Vec<Arc<dyn Resource>>,
@@ -69,17 +96,40 @@ struct State {
 /// What this host has of the lock outside.
 enum Outside {
     Free,
-    Held(Arc<dyn Resource>),
+    Held(Arc<dyn Resource>, Mode),
     Waiting {
         id: u64,
         ticket: Ticket,
         wait: Arc<dyn Wait>,
         resource: Arc<dyn Resource>,
+        mode: Mode,
     },
     Cancelling {
         id: u64,
         resource: Arc<dyn Resource>,
         /// Told when no trace of the wait is left.
+        then: Option<(Arc<Request>, Outcome)>,
+    },
+}
+
+/// The place of this host among those that wait.
+enum Place {
+    None,
+    Waiting {
+        id: u64,
+        ticket: Ticket,
+        turn: Arc<dyn Turn>,
+        /// Who was first when the rounds came by.
+        head: Option<u64>,
+    },
+    /// It is the turn of the request with this ticket.
+    First {
+        ticket: Ticket,
+        turn: Arc<dyn Turn>,
+    },
+    Cancelling {
+        id: u64,
+        turn: Arc<dyn Turn>,
         then: Option<(Arc<Request>, Outcome)>,
     },
 }
@@ -95,12 +145,17 @@ pub(crate) enum Attempt {
     Retired,
 }
 
-/// One kernel wait, for the thread that is to run it: both steps, in order.
+/// What a [`WaitJob`] waits for.
+enum Awaited {
+    Lock(Arc<dyn Wait>, Arc<dyn Resource>),
+    Turn(Arc<dyn Turn>),
+}
+
+/// One wait, for the thread that is to run it: both steps, in order.
 pub(crate) struct WaitJob {
     entry: Arc<Entry>,
     id: u64,
-    wait: Arc<dyn Wait>,
-    resource: Arc<dyn Resource>,
+    awaited: Awaited,
     /// The share of the owner's helper threads, while it waits.
     charge: Option<Charge>,
     result: Option<Result<Waited, Error>>,
@@ -108,13 +163,20 @@ pub(crate) struct WaitJob {
 
 impl Job for WaitJob {
     fn wait(&mut self) {
-        self.result = Some(self.wait.run());
+        self.result = Some(match &self.awaited {
+            Awaited::Lock(wait, _) => wait.run(),
+            Awaited::Turn(turn) => turn.run(),
+        });
         self.charge = None;
     }
 
     fn finish(self: Box<Self>) {
-        if let Some(result) = self.result {
-            self.entry.wait_ended(self.id, result, &*self.resource);
+        match (self.result, self.awaited) {
+            (Some(result), Awaited::Lock(_, resource)) => {
+                self.entry.wait_ended(self.id, result, &*resource);
+            }
+            (Some(result), Awaited::Turn(turn)) => self.entry.turn_ended(self.id, result, &*turn),
+            (None, _) => {}
         }
     }
 }
@@ -133,6 +195,10 @@ impl Entry {
             state: Mutex::new(State {
                 queue: Queue::new(),
                 outside: Outside::Free,
+                passed_on: 0,
+                taken: Instant::now(),
+                place: Place::None,
+                rounds: false,
                 resources: vec![opened.resource],
                 waits: 0,
             }),
@@ -192,7 +258,7 @@ impl Entry {
         let mut state = self.state();
         // A wait that was withdrawn is out of the kernel within microseconds.
         // Whoever asks next must not be told that the lock is taken.
-        while matches!(state.outside, Outside::Cancelling { .. }) && !state.queue.is_waited_for() {
+        while state.is_cancelling() && !state.queue.is_waited_for() {
             state = self.settled.wait(state);
         }
         let attempt = state.try_acquire(self, owner, mode, &mut wakers);
@@ -251,7 +317,7 @@ impl Entry {
     pub(crate) fn abandon(self: &Arc<Self>, ticket: Ticket, request: &Request) {
         self.update(|state, wakers| {
             state.withdraw(self, ticket, None, wakers);
-            if let Some(Outcome::Granted(hold)) = request.take_outcome()
+            if let Some(Outcome::Granted { hold, .. }) = request.take_outcome()
                 && state.queue.release(hold)
             {
                 state.released(self, wakers);
@@ -276,6 +342,14 @@ impl Entry {
         self.state().queue.blockers(place, mode)
     }
 
+    /// The owner of a request that was passed over is there again.
+    pub(crate) fn come_back(self: &Arc<Self>, ticket: Ticket) {
+        self.update(|state, wakers| {
+            state.queue.come_back(ticket);
+            state.advance(self, wakers);
+        });
+    }
+
     /// A kernel wait has ended. Anything that is not ours any more, such as
     /// the grant of a wait that was given up, is unlocked.
     fn wait_ended(self: &Arc<Self>, ended: u64, result: Result<Waited, Error>, of: &dyn Resource) {
@@ -285,8 +359,9 @@ impl Entry {
                     id,
                     ticket,
                     resource,
+                    mode,
                     ..
-                } if id == ended => state.waited(self, ticket, result, resource, wakers),
+                } if id == ended => state.waited(self, ticket, result, (resource, mode), wakers),
                 Outside::Cancelling { id, resource, then } if id == ended => {
                     // A grant may have raced with the cancellation, and the
                     // description may live on in a forked child.
@@ -303,6 +378,47 @@ impl Entry {
                 }
             }
             state.advance(self, wakers);
+        });
+    }
+
+    /// The wait for a turn has ended. A ticket that is not wanted any more is
+    /// given back.
+    fn turn_ended(self: &Arc<Self>, ended: u64, result: Result<Waited, Error>, of: &dyn Turn) {
+        self.update(|state, wakers| {
+            match std::mem::replace(&mut state.place, Place::None) {
+                Place::Waiting {
+                    id, ticket, turn, ..
+                } if id == ended => {
+                    // That there is no order to be had is no reason to fail.
+                    if let Err(error) = result {
+                        tracing::warn!(target: "clasp::order", lock = ?self.identity, %error, "no order between hosts");
+                    }
+                    state.place = Place::First { ticket, turn };
+                }
+                Place::Cancelling { id, turn, then } if id == ended => {
+                    turn.end();
+                    wakers.extend(then.and_then(|(request, outcome)| request.complete(outcome)));
+                    self.settled.notify_all();
+                }
+                other => {
+                    state.place = other;
+                    of.end();
+                    return;
+                }
+            }
+            state.advance(self, wakers);
+        });
+    }
+
+    /// Looks for those who do not take their turn: grants that nobody polls
+    /// for, and a host that has been first for too long.
+    fn go_round(self: &Arc<Self>) {
+        self.update(|state, wakers| {
+            state.rounds = false;
+            let more_offers = state.take_back_offers(self, wakers);
+            if state.pass_stalled_head(self, wakers) || more_offers {
+                state.start_rounds(self);
+            }
         });
     }
 }
@@ -342,9 +458,18 @@ impl State {
         }
         let taken = match &self.outside {
             // Both are shared, or the request would not be admitted.
-            Outside::Held(resource) if resource.is_linked()? => Take::Taken,
-            Outside::Held(_) => Take::Unlinked,
+            Outside::Held(resource, _) => {
+                if self.others_wait(mode) && !self.queue.is_held_by(owner) {
+                    Take::Busy
+                } else if resource.is_linked()? {
+                    Take::Taken
+                } else {
+                    Take::Unlinked
+                }
+            }
             Outside::Waiting { .. } | Outside::Cancelling { .. } => Take::Busy,
+            Outside::Free if !matches!(self.place, Place::None) => Take::Busy,
+            Outside::Free if self.others_wait(mode) => Take::Busy,
             Outside::Free => self.take(entry, mode)?,
         };
         Ok(match taken {
@@ -357,10 +482,22 @@ impl State {
         })
     }
 
+    /// Whether a wait of ours is on its way out of the kernel.
+    fn is_cancelling(&self) -> bool {
+        matches!(self.outside, Outside::Cancelling { .. })
+            || matches!(self.place, Place::Cancelling { .. })
+    }
+
+    /// Whether another host is in line before us.
+    fn others_wait(&self, mode: Mode) -> bool {
+        let tickets = self.resources.first().and_then(|r| r.tickets());
+        tickets.is_some_and(|tickets| tickets.others_wait(mode))
+    }
+
     /// Sends everybody who waits to the file that their name leads to now.
     fn retire(&mut self, entry: &Entry, wakers: &mut Wakers) {
         entry.retired.store(true, Ordering::Release);
-        while let Some((ticket, _)) = self.queue.front() {
+        for ticket in self.queue.places() {
             self.remove(entry, ticket, Some(Outcome::Moved), wakers);
         }
     }
@@ -378,7 +515,7 @@ impl State {
         if !resource.try_lock(mode)? {
             return Ok(Take::Busy);
         }
-        self.keep_if_linked(entry, resource)
+        self.keep_if_linked(entry, resource, mode)
     }
 
     /// Keeps a lock that was just taken if its file still has a name (S11).
@@ -386,10 +523,12 @@ impl State {
         &mut self,
         entry: &Entry,
         resource: Arc<dyn Resource>,
+        mode: Mode,
     ) -> Result<Take, Error> {
         let linked = resource.is_linked();
         if let Ok(true) = linked {
-            self.outside = Outside::Held(resource);
+            self.outside = Outside::Held(resource, mode);
+            self.passed_on = 0;
             return Ok(Take::Taken);
         }
         self.unlock(entry, &*resource);
@@ -411,10 +550,84 @@ impl State {
         if self.queue.is_held() {
             return;
         }
-        if let Outside::Held(resource) = &self.outside {
-            let resource = Arc::clone(resource);
-            self.unlock(entry, &*resource);
-            self.advance(entry, wakers);
+        if let Outside::Held(resource, held) = &self.outside {
+            let (resource, held) = (Arc::clone(resource), *held);
+            if !self.pass_on(entry, &*resource, held, wakers) {
+                self.unlock(entry, &*resource);
+                self.advance(entry, wakers);
+            }
+        }
+    }
+
+    /// Passes the lock on to the next request of this host, without unlocking
+    /// it in between; `false` if there is none, or it is the others' turn.
+    fn pass_on(
+        &mut self,
+        entry: &Arc<Entry>,
+        resource: &dyn Resource,
+        held: Mode,
+        wakers: &mut Wakers,
+    ) -> bool {
+        let Some(next) = self.queue.front().map(|(_, next)| next.mode) else {
+            return false;
+        };
+        if entry.is_retired() || !self.continues_tenure() {
+            return false;
+        }
+        match (held, next) {
+            (Mode::Exclusive, Mode::Exclusive) => {}
+            (Mode::Exclusive, Mode::Shared) => match resource.downgrade() {
+                Ok(true) => {
+                    if let Outside::Held(_, mode) = &mut self.outside {
+                        *mode = Mode::Shared;
+                    }
+                }
+                Ok(false) => return false,
+                Err(error) => {
+                    tracing::debug!(target: "clasp", lock = ?entry.identity, %error, "cannot downgrade");
+                    return false;
+                }
+            },
+            // Never in place: other hosts may hold it shared. And a shared
+            // request that did not join a shared lock has others before it.
+            (Mode::Shared, _) => return false,
+        }
+        // The first in a row has looked the name up, a tenure ago at most.
+        self.grant(entry, self.passed_on > 1, wakers);
+        true
+    }
+
+    /// Counts one more turn of this tenure; `false` if it is over.
+    fn continues_tenure(&mut self) -> bool {
+        if self.passed_on == 0 {
+            // The clock is read from the second turn on: most have no next.
+            self.taken = Instant::now();
+        }
+        self.passed_on += 1;
+        self.passed_on <= TENURE_TURNS && self.taken.elapsed() <= TENURE
+    }
+
+    /// Grants whatever stands at the front and fits.
+    fn grant(&mut self, entry: &Arc<Entry>, name_checked: bool, wakers: &mut Wakers) {
+        let mut offered = false;
+        // A thread that waits is awake when it is woken; a task may never be
+        // polled.
+        while let Some((hold, request)) = self.queue.grant_front(|r| !r.runs_own_wait) {
+            offered |= !request.runs_own_wait;
+            wakers.extend(request.complete(Outcome::Granted { hold, name_checked }));
+        }
+        if offered {
+            self.start_rounds(entry);
+        }
+        // The place was that of the first of them.
+        if let Place::First { .. } = self.place {
+            self.end_turn();
+        }
+    }
+
+    fn end_turn(&mut self) {
+        if let Place::First { turn, .. } = std::mem::replace(&mut self.place, Place::None) {
+            turn.end();
         }
     }
 
@@ -424,30 +637,132 @@ impl State {
             if entry.is_retired() {
                 return self.retire(entry, wakers);
             }
-            match self.outside {
-                Outside::Waiting { .. } | Outside::Cancelling { .. } => return,
-                Outside::Held(_) => {
-                    // Held outside and by nobody inside: just taken for the
-                    // front request, in its mode.
-                    while let Some((hold, request)) = self.queue.grant_front() {
-                        wakers.extend(request.complete(Outcome::Granted(hold)));
-                    }
-                    return;
-                }
-                Outside::Free => {}
-            }
             let Some((ticket, front)) = self.queue.front() else {
                 return;
             };
             let mode = front.mode;
-            let started = match self.take(entry, mode) {
-                Ok(Take::Busy) => self.start_wait(entry, ticket, wakers),
-                Ok(Take::Taken) => Ok(()),
-                Ok(Take::Unlinked) => return self.retire(entry, wakers),
-                Err(error) => Err(error),
+            let first = match self.place {
+                Place::None => false,
+                Place::First { ticket: first, .. } if first == ticket => true,
+                // The turn of a request that has gone, or was passed.
+                Place::First { .. } => {
+                    self.end_turn();
+                    false
+                }
+                Place::Waiting { .. } | Place::Cancelling { .. } => return,
+            };
+            let started = match self.outside {
+                Outside::Waiting { .. } | Outside::Cancelling { .. } => return,
+                Outside::Held(..) if !self.queue.fits(mode) => return,
+                // Just taken, but for a request that is not the first any more.
+                Outside::Held(ref resource, held) if !self.queue.is_held() && held != mode => {
+                    let resource = Arc::clone(resource);
+                    self.unlock(entry, &*resource);
+                    continue;
+                }
+                // Just taken for the front request, or shared.
+                Outside::Held(..) => {
+                    if first || !self.queue.is_held() || !self.others_wait(mode) {
+                        return self.grant(entry, false, wakers);
+                    }
+                    self.start_turn(entry, ticket, wakers)
+                }
+                Outside::Free if !first && self.others_wait(mode) => {
+                    self.start_turn(entry, ticket, wakers)
+                }
+                Outside::Free => match self.take(entry, mode) {
+                    Ok(Take::Taken) => Ok(()),
+                    Ok(Take::Busy) if first => self.start_wait(entry, ticket, wakers),
+                    Ok(Take::Busy) => self.start_turn(entry, ticket, wakers),
+                    Ok(Take::Unlinked) => return self.retire(entry, wakers),
+                    Err(error) => Err(error),
+                },
             };
             if let Err(error) = started {
                 self.fail(ticket, error, wakers);
+            }
+        }
+    }
+
+    /// Takes back what was offered to tasks that are not polled, since it
+    /// keeps others waiting. They keep their places. Whether there are more.
+    fn take_back_offers(&mut self, entry: &Arc<Entry>, wakers: &mut Wakers) -> bool {
+        let (stale, fresh) = self.queue.stale_offers(|r| r.is_collected());
+        let mut taken_back = false;
+        for hold in stale {
+            if self
+                .queue
+                .offered_to(hold)
+                .is_some_and(|r| r.take_grant_back())
+            {
+                tracing::debug!(target: "clasp::wait", lock = ?entry.identity, "a grant was not polled for and goes to the next");
+                self.queue.take_back(hold);
+                taken_back = true;
+            }
+        }
+        if taken_back {
+            self.released(entry, wakers);
+            self.advance(entry, wakers);
+        }
+        fresh
+    }
+
+    /// Takes the lock without its turn if it is free and the host that is
+    /// first has not moved for a round. Whether a turn is still waited for.
+    fn pass_stalled_head(&mut self, entry: &Arc<Entry>, wakers: &mut Wakers) -> bool {
+        let Place::Waiting {
+            ticket, turn, head, ..
+        } = &mut self.place
+        else {
+            return false;
+        };
+        let (ticket, before) = (*ticket, *head);
+        *head = turn.head();
+        let stalled = head.is_some() && *head == before;
+        let Some((front, waiting)) = self.queue.front() else {
+            return true;
+        };
+        let (mode, request) = (waiting.mode, Arc::clone(&waiting.request));
+        if !stalled || front != ticket || !matches!(self.outside, Outside::Free) {
+            return true;
+        }
+        match self.take(entry, mode) {
+            Ok(Take::Taken) => {
+                tracing::debug!(target: "clasp::order", lock = ?entry.identity, "passed a host that does not move");
+                self.leave_line(&request, None);
+                self.grant(entry, false, wakers);
+                false
+            }
+            Ok(Take::Busy) => true,
+            Ok(Take::Unlinked) => {
+                self.retire(entry, wakers);
+                false
+            }
+            Err(error) => {
+                tracing::debug!(target: "clasp::order", lock = ?entry.identity, %error, "cannot pass");
+                true
+            }
+        }
+    }
+
+    /// Sees that [`Entry::go_round`] comes by.
+    fn start_rounds(&mut self, entry: &Arc<Entry>) {
+        if self.rounds {
+            return;
+        }
+        let Some(manager) = entry.manager.upgrade() else {
+            return;
+        };
+        let weak = Arc::downgrade(entry);
+        let round = move || {
+            if let Some(entry) = weak.upgrade() {
+                entry.go_round();
+            }
+        };
+        match manager.timer.at(Instant::now() + PATIENCE, Box::new(round)) {
+            Ok(_) => self.rounds = true,
+            Err(error) => {
+                tracing::warn!(target: "clasp::wait", %error, "cannot start the timer");
             }
         }
     }
@@ -458,8 +773,7 @@ impl State {
         }
     }
 
-    /// Sends the front request into the kernel, on its owner's thread or on a
-    /// helper.
+    /// Sends the front request into the kernel to wait for the lock.
     fn start_wait(
         &mut self,
         entry: &Arc<Entry>,
@@ -469,35 +783,75 @@ impl State {
         let Some((_, front)) = self.queue.front() else {
             return Ok(());
         };
-        let resource = Arc::clone(self.resource(front.mode)?);
-        let charge = if front.request.runs_own_wait {
-            None
-        } else {
-            Some(front.owner.waiter_threads.take()?)
+        let mode = front.mode;
+        let resource = Arc::clone(self.resource(mode)?);
+        let wait = resource.begin_wait(mode)?;
+        let awaited = Awaited::Lock(Arc::clone(&wait), Arc::clone(&resource));
+        let id = self.dispatch(entry, awaited, wakers)?;
+        self.outside = Outside::Waiting {
+            id,
+            ticket,
+            wait,
+            resource,
+            mode,
         };
-        let wait = resource.begin_wait(front.mode)?;
+        Ok(())
+    }
+
+    /// Sends the front request to wait for its turn, or straight for the lock
+    /// if hosts have no order.
+    fn start_turn(
+        &mut self,
+        entry: &Arc<Entry>,
+        ticket: Ticket,
+        wakers: &mut Wakers,
+    ) -> Result<(), Error> {
+        let Some((_, front)) = self.queue.front() else {
+            return Ok(());
+        };
+        let turn = match self.resources.first().and_then(|r| r.tickets()) {
+            None => return self.start_wait(entry, ticket, wakers),
+            Some(tickets) => tickets.begin_turn(front.mode)?,
+        };
+        let id = self.dispatch(entry, Awaited::Turn(Arc::clone(&turn)), wakers)?;
+        self.place = Place::Waiting {
+            id,
+            ticket,
+            turn,
+            head: None,
+        };
+        self.start_rounds(entry);
+        Ok(())
+    }
+
+    /// Has the front request's wait run on its owner's thread or on a helper;
+    /// answers its number.
+    fn dispatch(
+        &mut self,
+        entry: &Arc<Entry>,
+        awaited: Awaited,
+        wakers: &mut Wakers,
+    ) -> Result<u64, Error> {
         self.waits += 1;
-        let job = WaitJob {
+        let id = self.waits;
+        let Some((_, front)) = self.queue.front() else {
+            return Ok(id);
+        };
+        let mut job = WaitJob {
             entry: Arc::clone(entry),
-            id: self.waits,
-            wait: Arc::clone(&wait),
-            resource: Arc::clone(&resource),
-            charge,
+            id,
+            awaited,
+            charge: None,
             result: None,
         };
         if front.request.runs_own_wait {
             wakers.extend(front.request.offer(job));
         } else {
+            job.charge = Some(front.owner.waiter_threads.take()?);
             let manager = entry.manager.upgrade().ok_or(ErrorKind::Lost)?;
             manager.threads.spawn(Box::new(job))?;
         }
-        self.outside = Outside::Waiting {
-            id: self.waits,
-            ticket,
-            wait,
-            resource,
-        };
-        Ok(())
+        Ok(id)
     }
 
     /// The wait of the front request has ended and was not cancelled.
@@ -506,11 +860,11 @@ impl State {
         entry: &Arc<Entry>,
         ticket: Ticket,
         result: Result<Waited, Error>,
-        resource: Arc<dyn Resource>,
+        (resource, mode): (Arc<dyn Resource>, Mode),
         wakers: &mut Wakers,
     ) {
         let kept = match result {
-            Ok(Waited::Granted) => self.keep_if_linked(entry, resource),
+            Ok(Waited::Granted) => self.keep_if_linked(entry, resource, mode),
             // Nobody cancelled it: `advance` tries again.
             Ok(Waited::Cancelled) => Ok(Take::Busy),
             Err(error) => Err(error),
@@ -545,12 +899,27 @@ impl State {
             return;
         };
         let then = outcome.map(|outcome| (withdrawn.request.clone(), outcome));
+        let then = match &self.place {
+            Place::Waiting { ticket: placed, .. } if *placed == ticket => {
+                match self.leave_line(&withdrawn.request, then) {
+                    Some(then) => then,
+                    // Told when it has left.
+                    None => return,
+                }
+            }
+            Place::First { ticket: first, .. } if *first == ticket => {
+                self.end_turn();
+                then
+            }
+            _ => then,
+        };
         let then = match std::mem::replace(&mut self.outside, Outside::Free) {
             Outside::Waiting {
                 id,
                 ticket: waiting,
                 wait,
                 resource,
+                ..
             } if waiting == ticket => {
                 if withdrawn.request.take_back() {
                     // Its owner's thread has not begun to wait.
@@ -571,5 +940,29 @@ impl State {
             }
         };
         wakers.extend(then.and_then(|(request, outcome)| request.complete(outcome)));
+    }
+
+    /// Gives up the place among the hosts that `request` waits for. `None` if
+    /// `then` is told later, when no trace of it is left.
+    #[expect(clippy::type_complexity, reason = "what is to be told, perhaps later")]
+    fn leave_line(
+        &mut self,
+        request: &Request,
+        then: Option<(Arc<Request>, Outcome)>,
+    ) -> Option<Option<(Arc<Request>, Outcome)>> {
+        let Place::Waiting { id, turn, .. } = std::mem::replace(&mut self.place, Place::None)
+        else {
+            return Some(then);
+        };
+        if request.take_back() {
+            turn.end();
+            return Some(then);
+        }
+        if turn.cancel() == Cancel::Abandoned {
+            // Its thread gives the ticket back when its turn has come.
+            return Some(then);
+        }
+        self.place = Place::Cancelling { id, turn, then };
+        None
     }
 }

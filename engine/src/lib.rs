@@ -50,6 +50,7 @@ mod sync;
 mod threads;
 mod timer;
 
+pub use deadlock::Deadlock;
 pub use error::{Error, ErrorKind};
 pub use limits::{Ceilings, Limits};
 pub use lock::{Acquire, Guard, Lock};

@@ -2,7 +2,7 @@
 
 use crate::{
     Error, ErrorKind, LockName, Mode,
-    deadlock::{Halt, would_deadlock},
+    deadlock::{Halt, find_cycle},
     entry::{Attempt, Entry, WaitJob},
     limits::Charge,
     manager::Place,
@@ -224,8 +224,14 @@ impl LockShared {
             .saturating_sub(self.checked_ms.load(Ordering::Relaxed));
         let due = unchecked >= NAME_CHECK_ACQUISITIONS
             || since >= NAME_CHECK_INTERVAL.as_millis() as u64
-            || entry.doubts.load(Ordering::Relaxed) != self.doubts.load(Ordering::Relaxed);
+            || self.is_in_doubt(entry);
         Ok(!due || self.is_named(entry)?)
+    }
+
+    /// Whether somebody has found a name not to lead here since this lock's was
+    /// looked up.
+    fn is_in_doubt(&self, entry: &Entry) -> bool {
+        entry.doubts.load(Ordering::Relaxed) != self.doubts.load(Ordering::Relaxed)
     }
 
     /// Checks the mode against the policy, then the quota.
@@ -588,9 +594,9 @@ impl Waiting {
             return entry.enqueue(owner, self.mode, &self.request);
         }
         let _arrival = owner.manager.arrivals.lock();
-        if would_deadlock(entry, owner, self.mode) {
-            tracing::debug!(target: "clasp::wait", lock = %self.lock.name, mode = %self.mode, "refused: deadlock");
-            return Err(ErrorKind::Deadlock.into());
+        if let Some(mut cycle) = find_cycle(entry, owner, self.mode) {
+            cycle.insert(0, self.lock.name.to_string());
+            return Err(owner.manager.deadlocks.report(cycle));
         }
         let attempt = entry.enqueue(owner, self.mode, &self.request)?;
         if let Attempt::Queued(ticket) = attempt {
@@ -598,6 +604,7 @@ impl Waiting {
                 entry: Arc::clone(entry),
                 ticket,
                 mode: self.mode,
+                name: self.lock.name.to_string(),
             });
         }
         Ok(attempt)
@@ -620,6 +627,10 @@ impl Waiting {
             let outcome = match self.request.poll(waker) {
                 Progress::Waiting => return Advance::Wait,
                 Progress::Run(job) => return Advance::Run(job),
+                Progress::Absent => {
+                    self.come_back();
+                    continue;
+                }
                 Progress::Done(outcome) => outcome,
             };
             let Some((entry, _)) = self.leave() else {
@@ -639,16 +650,31 @@ impl Waiting {
         }
     }
 
+    /// The grant was taken back since nobody polled; the place was kept.
+    fn come_back(&self) {
+        let Some((entry, ticket)) = &self.place else {
+            unreachable!("a request that is passed over has a place");
+        };
+        // The alarm may have rung while the grant was on offer.
+        if self.deadline.is_some_and(|d| d <= Instant::now()) {
+            entry.withdraw(*ticket, Outcome::Failed(ErrorKind::TimedOut.into()));
+        } else {
+            entry.come_back(*ticket);
+        }
+    }
+
     /// Accepts the outcome, or queues again if the file was replaced.
     fn follow(&mut self, entry: Arc<Entry>, outcome: Outcome) -> Result<Option<Held>, Error> {
         match outcome {
             Outcome::Failed(error) => return Err(error),
-            Outcome::Granted(hold) => {
+            Outcome::Granted { hold, name_checked } => {
                 let held = Held { entry, hold };
                 if self.lock.owner.is_closed() {
                     return Err(closed());
                 }
-                if self.lock.is_named(&held.entry)? {
+                if name_checked && !self.lock.is_in_doubt(&held.entry)
+                    || self.lock.is_named(&held.entry)?
+                {
                     return Ok(Some(held));
                 }
                 self.lock.reopen(&held.entry)?;

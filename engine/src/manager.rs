@@ -4,6 +4,7 @@
 use crate::{
     Ceilings, Error, ErrorKind, Limits, LockName, Mode, Owner,
     backend::{Access, Identity},
+    deadlock::{Deadlock, Deadlocks},
     entry::Entry,
     limits::Quota,
     owner::OwnerState,
@@ -41,6 +42,7 @@ impl LockManager {
             threads: Threads::new(ceilings.waiter_threads),
             timer: Timer::default(),
             arrivals: Mutex::default(),
+            deadlocks: Deadlocks::default(),
             begun: Instant::now(),
         }))
     }
@@ -54,6 +56,19 @@ impl LockManager {
     /// Makes an owner.
     pub fn owner(&self, limits: Limits) -> Owner {
         Owner(Arc::new(OwnerState::new(Arc::clone(&self.0), limits)))
+    }
+
+    /// The last 32 requests that were refused with
+    /// [`ErrorKind::Deadlock`], the oldest first. For the operator: the names
+    /// in it are none of a guest's business.
+    pub fn deadlocks(&self) -> Vec<Deadlock> {
+        self.0.deadlocks.recent()
+    }
+
+    /// Helper threads that wait now, or have waited and are kept for the next
+    /// wait.
+    pub fn waiter_threads(&self) -> usize {
+        self.0.threads.count()
     }
 
     /// Lock files that are open now.
@@ -88,6 +103,7 @@ pub(crate) struct Shared {
     /// Serializes the arrivals of requests that halt their owner, see
     /// `deadlock.rs`. Taken before any other lock.
     pub(crate) arrivals: Mutex<()>,
+    pub(crate) deadlocks: Deadlocks,
     begun: Instant,
 }
 

@@ -7,11 +7,11 @@
 
 use crate::{
     Error, ErrorKind, LockName, Mode,
-    backend::{Access, Cancel, Identity, Opened, Resource, Space, Wait, Waited},
+    backend::{Access, Cancel, Identity, Opened, Resource, Space, Tickets, Turn, Wait, Waited},
     sync::{Condvar, Mutex},
 };
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -25,6 +25,7 @@ pub struct Memory(Arc<World>);
 #[derive(Debug)]
 struct World {
     realm: u64,
+    fair: bool,
     files: Mutex<Files>,
     changed: Condvar,
 }
@@ -34,6 +35,8 @@ struct Files {
     names: HashMap<String, u64>,
     /// Who holds each file: descriptions, each in one mode.
     holders: HashMap<u64, HashMap<u64, Mode>>,
+    /// Who waits for each file, of the descriptions that go by tickets.
+    tickets: HashMap<u64, BTreeMap<u64, (u64, Mode)>>,
     next: u64,
 }
 
@@ -55,14 +58,33 @@ impl Files {
         }
         !conflict
     }
+
+    /// The first ticket of another description before `ticket` that conflicts.
+    fn first_before(&self, of: &Description, ticket: u64, mode: Mode) -> Option<u64> {
+        let tickets = self.tickets.get(&of.file)?;
+        tickets
+            .range(..ticket)
+            .find(|(_, (other, held))| *other != of.description && held.conflicts(mode))
+            .map(|(number, _)| *number)
+    }
 }
 
 impl Memory {
-    /// An empty one.
+    /// An empty one, whose hosts have no order.
     pub fn new() -> Memory {
+        Memory::with_order(false)
+    }
+
+    /// An empty one, whose hosts draw tickets.
+    pub fn fair() -> Memory {
+        Memory::with_order(true)
+    }
+
+    fn with_order(fair: bool) -> Memory {
         static REALMS: AtomicU64 = AtomicU64::new(0);
         Memory(Arc::new(World {
             realm: REALMS.fetch_add(1, Ordering::Relaxed),
+            fair,
             files: Mutex::default(),
             changed: Condvar::default(),
         }))
@@ -152,6 +174,87 @@ impl Resource for Description {
             mode,
             cancelled: Mutex::new(false),
         }))
+    }
+
+    fn downgrade(&self) -> Result<bool, Error> {
+        let converted = self.try_lock(Mode::Shared);
+        self.world.changed.notify_all();
+        converted
+    }
+
+    fn tickets(&self) -> Option<&dyn Tickets> {
+        self.world.fair.then_some(self)
+    }
+}
+
+impl Tickets for Description {
+    fn others_wait(&self, mode: Mode) -> bool {
+        let files = self.world.files.lock();
+        files.first_before(self, u64::MAX, mode).is_some()
+    }
+
+    fn begin_turn(&self, mode: Mode) -> Result<Arc<dyn Turn>, Error> {
+        Ok(Arc::new(MemoryTurn {
+            of: self.clone(),
+            mode,
+            ticket: Mutex::new(None),
+            cancelled: Mutex::new(false),
+        }))
+    }
+}
+
+struct MemoryTurn {
+    of: Description,
+    mode: Mode,
+    ticket: Mutex<Option<u64>>,
+    cancelled: Mutex<bool>,
+}
+
+impl Wait for MemoryTurn {
+    fn run(&self) -> Result<Waited, Error> {
+        let world = &self.of.world;
+        let mut files = world.files.lock();
+        if *self.cancelled.lock() {
+            return Ok(Waited::Cancelled);
+        }
+        let tickets = files.tickets.entry(self.of.file).or_default();
+        let ticket = tickets.last_key_value().map_or(0, |(last, _)| last + 1);
+        tickets.insert(ticket, (self.of.description, self.mode));
+        *self.ticket.lock() = Some(ticket);
+        loop {
+            if *self.cancelled.lock() {
+                return Ok(Waited::Cancelled);
+            }
+            if files.first_before(&self.of, ticket, self.mode).is_none() {
+                return Ok(Waited::Granted);
+            }
+            files = world.changed.wait(files);
+        }
+    }
+
+    fn cancel(&self) -> Cancel {
+        let _files = self.of.world.files.lock();
+        *self.cancelled.lock() = true;
+        self.of.world.changed.notify_all();
+        Cancel::Prompt
+    }
+}
+
+impl Turn for MemoryTurn {
+    fn head(&self) -> Option<u64> {
+        let files = self.of.world.files.lock();
+        let ticket = (*self.ticket.lock())?;
+        files.first_before(&self.of, ticket, self.mode)
+    }
+
+    fn end(&self) {
+        let mut files = self.of.world.files.lock();
+        if let Some(ticket) = self.ticket.lock().take()
+            && let Some(tickets) = files.tickets.get_mut(&self.of.file)
+        {
+            tickets.remove(&ticket);
+        }
+        self.of.world.changed.notify_all();
     }
 }
 
@@ -256,5 +359,10 @@ impl Resource for FaultyResource {
     fn begin_wait(&self, mode: Mode) -> Result<Arc<dyn Wait>, Error> {
         self.space.check()?;
         self.inner.begin_wait(mode)
+    }
+
+    fn downgrade(&self) -> Result<bool, Error> {
+        self.space.check()?;
+        self.inner.downgrade()
     }
 }

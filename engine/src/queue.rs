@@ -4,18 +4,31 @@
 //! input or output, no clock, no threads: the caller does as this says.
 
 use crate::Mode;
+use slab::Slab;
 use std::collections::BTreeMap;
 
 /// A place in the queue. Later places have greater tickets.
 pub(crate) type Ticket = u64;
 
 /// One granted request, until it is released.
-pub(crate) type HoldId = u64;
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct HoldId {
+    at: usize,
+    number: u64,
+}
 
-struct Holder<O> {
-    id: HoldId,
+struct Holder<O, R> {
+    number: u64,
     owner: O,
-    mode: Mode,
+    offer: Option<Offer<R>>,
+}
+
+/// A grant that its owner has not been seen to accept.
+struct Offer<R> {
+    ticket: Ticket,
+    request: R,
+    /// It was there at the last round already.
+    old: bool,
 }
 
 /// A request in the queue.
@@ -28,17 +41,23 @@ pub(crate) struct Waiting<O, R> {
 /// Holders and waiting requests of one lock. `O` names an owner, `R` is what
 /// the caller wants back when a request's turn comes.
 pub(crate) struct Queue<O, R> {
-    // All holders are shared, or there is one.
-    holders: Vec<Holder<O>>,
+    holders: Slab<Holder<O, R>>,
+    /// How the holders hold, if there are any: all shared, or one exclusive.
+    held: Mode,
     waiting: BTreeMap<Ticket, Waiting<O, R>>,
+    /// Requests that did not accept a grant: they keep their places, and are
+    /// passed over until they come back.
+    absent: BTreeMap<Ticket, Waiting<O, R>>,
     next: u64,
 }
 
-impl<O: Clone + PartialEq, R> Queue<O, R> {
+impl<O: Clone + PartialEq, R: Clone> Queue<O, R> {
     pub(crate) fn new() -> Self {
         Queue {
-            holders: Vec::new(),
+            holders: Slab::new(),
+            held: Mode::Shared,
             waiting: BTreeMap::new(),
+            absent: BTreeMap::new(),
             next: 0,
         }
     }
@@ -49,10 +68,8 @@ impl<O: Clone + PartialEq, R> Queue<O, R> {
     }
 
     /// Whether no holder stands against `mode`.
-    fn fits(&self, mode: Mode) -> bool {
-        self.holders
-            .first()
-            .is_none_or(|holder| !holder.mode.conflicts(mode))
+    pub(crate) fn fits(&self, mode: Mode) -> bool {
+        self.holders.is_empty() || !self.held.conflicts(mode)
     }
 
     /// Whether a new request may be granted now: it fits and overtakes nobody.
@@ -60,35 +77,46 @@ impl<O: Clone + PartialEq, R> Queue<O, R> {
     /// or a queued writer would make it wait for itself (S9).
     pub(crate) fn admits(&self, owner: &O, mode: Mode) -> bool {
         self.fits(mode)
-            && (self.waiting.is_empty()
-                || mode == Mode::Shared && self.holders.iter().any(|h| h.owner == *owner))
+            && (self.waiting.is_empty() || mode == Mode::Shared && self.is_held_by(owner))
     }
 
     pub(crate) fn hold(&mut self, owner: O, mode: Mode) -> HoldId {
+        self.hold_for(owner, mode, None)
+    }
+
+    fn hold_for(&mut self, owner: O, mode: Mode, offer: Option<Offer<R>>) -> HoldId {
         debug_assert!(self.fits(mode));
-        let id = self.number();
-        self.holders.push(Holder { id, owner, mode });
-        id
+        self.held = mode;
+        let number = self.number();
+        let at = self.holders.insert(Holder {
+            number,
+            owner,
+            offer,
+        });
+        HoldId { at, number }
     }
 
     /// Ends a hold; `false` if there is none such.
     pub(crate) fn release(&mut self, id: HoldId) -> bool {
-        // From the end: guards are mostly released in reverse.
-        match self.holders.iter().rposition(|h| h.id == id) {
-            Some(at) => {
-                self.holders.swap_remove(at);
-                true
-            }
-            None => false,
+        let held = self.holds(id);
+        if held {
+            self.holders.remove(id.at);
         }
+        held
     }
 
     pub(crate) fn holds(&self, id: HoldId) -> bool {
-        self.holders.iter().any(|h| h.id == id)
+        self.holders
+            .get(id.at)
+            .is_some_and(|h| h.number == id.number)
     }
 
     pub(crate) fn is_held(&self) -> bool {
         !self.holders.is_empty()
+    }
+
+    pub(crate) fn is_held_by(&self, owner: &O) -> bool {
+        self.holders.iter().any(|(_, h)| h.owner == *owner)
     }
 
     pub(crate) fn is_waited_for(&self) -> bool {
@@ -113,27 +141,101 @@ impl<O: Clone + PartialEq, R> Queue<O, R> {
 
     /// Takes a request out of the queue, whatever its place.
     pub(crate) fn remove(&mut self, ticket: Ticket) -> Option<Waiting<O, R>> {
-        self.waiting.remove(&ticket)
+        let waiting = self.waiting.remove(&ticket);
+        waiting.or_else(|| self.absent.remove(&ticket))
     }
 
-    /// Grants the front request if it fits beside the holders.
-    pub(crate) fn grant_front(&mut self) -> Option<(HoldId, R)> {
+    /// Grants the front request if it fits beside the holders. With `offer`
+    /// the grant is in doubt until [`stale_offers`](Self::stale_offers) finds
+    /// it accepted.
+    pub(crate) fn grant_front(&mut self, offer: impl Fn(&R) -> bool) -> Option<(HoldId, R)> {
         let (ticket, front) = self.front()?;
         if !self.fits(front.mode) {
             return None;
         }
         let granted = self.waiting.remove(&ticket)?;
-        Some((self.hold(granted.owner, granted.mode), granted.request))
+        let offer = offer(&granted.request).then(|| Offer {
+            ticket,
+            request: granted.request.clone(),
+            old: false,
+        });
+        let hold = self.hold_for(granted.owner, granted.mode, offer);
+        Some((hold, granted.request))
+    }
+
+    /// Goes round the offers: forgets those that were accepted, and answers
+    /// those that were there at the last round already. The flag says whether
+    /// there are any others.
+    pub(crate) fn stale_offers(&mut self, accepted: impl Fn(&R) -> bool) -> (Vec<HoldId>, bool) {
+        let (mut stale, mut fresh) = (Vec::new(), false);
+        for (at, holder) in &mut self.holders {
+            let Some(offer) = &mut holder.offer else {
+                continue;
+            };
+            if accepted(&offer.request) {
+                holder.offer = None;
+            } else if offer.old {
+                let number = holder.number;
+                stale.push(HoldId { at, number });
+            } else {
+                offer.old = true;
+                fresh = true;
+            }
+        }
+        (stale, fresh)
+    }
+
+    /// Whom a grant was offered to, if it is not known to be accepted.
+    pub(crate) fn offered_to(&self, id: HoldId) -> Option<&R> {
+        let holder = self.holders.get(id.at).filter(|h| h.number == id.number)?;
+        holder.offer.as_ref().map(|offer| &offer.request)
+    }
+
+    /// Takes a grant back that was offered; the request has its old place, and
+    /// is passed over until it [comes back](Self::come_back).
+    pub(crate) fn take_back(&mut self, id: HoldId) {
+        if !self.holds(id) {
+            return;
+        }
+        let holder = self.holders.remove(id.at);
+        let mode = self.held;
+        if let Some(Offer {
+            ticket, request, ..
+        }) = holder.offer
+        {
+            let owner = holder.owner;
+            let waiting = Waiting {
+                owner,
+                mode,
+                request,
+            };
+            self.absent.insert(ticket, waiting);
+        }
+    }
+
+    /// Takes a request into account again.
+    pub(crate) fn come_back(&mut self, ticket: Ticket) {
+        if let Some(waiting) = self.absent.remove(&ticket) {
+            self.waiting.insert(ticket, waiting);
+        }
     }
 
     /// Ends every hold of `owner` and lists its places in the queue.
     pub(crate) fn evict(&mut self, owner: &O) -> Vec<Ticket> {
-        self.holders.retain(|h| h.owner != *owner);
-        self.waiting
-            .iter()
+        self.holders.retain(|_, h| h.owner != *owner);
+        self.all()
             .filter(|(_, w)| w.owner == *owner)
             .map(|(ticket, _)| *ticket)
             .collect()
+    }
+
+    /// Every place in the queue.
+    pub(crate) fn places(&self) -> Vec<Ticket> {
+        self.all().map(|(ticket, _)| *ticket).collect()
+    }
+
+    fn all(&self) -> impl Iterator<Item = (&Ticket, &Waiting<O, R>)> {
+        self.waiting.iter().chain(&self.absent)
     }
 
     /// The owners that a request stands behind: of `mode` and at `place`, or
@@ -141,7 +243,8 @@ impl<O: Clone + PartialEq, R> Queue<O, R> {
     /// requests, of whatever these stand behind in turn, and of conflicting
     /// holds. A request that has left the queue stands behind nobody.
     pub(crate) fn blockers(&self, place: Option<Ticket>, mode: Mode) -> Vec<O> {
-        if place.is_some_and(|place| !self.waiting.contains_key(&place)) {
+        let gone = |p| !self.waiting.contains_key(&p) && !self.absent.contains_key(&p);
+        if place.is_some_and(gone) {
             return Vec::new();
         }
         let place = place.unwrap_or(Ticket::MAX);
@@ -153,10 +256,8 @@ impl<O: Clone + PartialEq, R> Queue<O, R> {
                 any_conflict.push(w.owner.clone());
             }
         }
-        for h in &self.holders {
-            if exclusive || h.mode == Mode::Exclusive {
-                any_conflict.push(h.owner.clone());
-            }
+        if exclusive || self.held == Mode::Exclusive {
+            any_conflict.extend(self.holders.iter().map(|(_, h)| h.owner.clone()));
         }
         any_conflict
     }
@@ -179,10 +280,10 @@ mod tests {
             assert!(!q.admits(&owner, mode));
             q.enqueue(owner, mode, name);
         }
-        assert_eq!(q.grant_front(), None);
+        assert_eq!(q.grant_front(|_| false), None);
         assert!(q.release(hold));
         assert!(!q.release(hold));
-        let granted: Vec<_> = std::iter::from_fn(|| q.grant_front()).collect();
+        let granted: Vec<_> = std::iter::from_fn(|| q.grant_front(|_| false)).collect();
         assert_eq!(
             granted.iter().map(|g| g.1).collect::<Vec<_>>(),
             ["s1", "s2"]
@@ -190,7 +291,7 @@ mod tests {
         for (hold, _) in granted {
             assert!(q.release(hold));
         }
-        assert_eq!(q.grant_front().map(|g| g.1), Some("x"));
+        assert_eq!(q.grant_front(|_| false).map(|g| g.1), Some("x"));
     }
 
     #[test]
@@ -209,10 +310,10 @@ mod tests {
         q.hold(1, S);
         let x = q.enqueue(2, X, "x");
         q.enqueue(3, S, "s");
-        assert_eq!(q.grant_front(), None);
+        assert_eq!(q.grant_front(|_| false), None);
         assert!(q.remove(x).is_some());
         assert!(q.remove(x).is_none());
-        assert_eq!(q.grant_front().map(|g| g.1), Some("s"));
+        assert_eq!(q.grant_front(|_| false).map(|g| g.1), Some("s"));
     }
 
     #[test]
@@ -229,6 +330,29 @@ mod tests {
         assert_eq!(q.blockers(Some(x), X), [1]);
         q.remove(x);
         assert_eq!(q.blockers(Some(x), X), []);
+    }
+
+    #[test]
+    fn a_grant_that_nobody_accepts_goes_to_the_next() {
+        let mut q = queue();
+        let hold = q.hold(0, X);
+        let place = q.enqueue(1, X, "asleep");
+        q.enqueue(2, X, "awake");
+        q.release(hold);
+        let (offered, _) = q.grant_front(|_| true).unwrap();
+        assert_eq!(q.stale_offers(|_| false), (vec![], true));
+        assert_eq!(q.stale_offers(|_| false), (vec![offered], false));
+        q.take_back(offered);
+        let (hold, name) = q.grant_front(|_| true).unwrap();
+        assert_eq!(name, "awake");
+        // Accepted, hence never stale.
+        assert_eq!(q.stale_offers(|_| true), (vec![], false));
+        assert_eq!(q.stale_offers(|_| false), (vec![], false));
+        // Who comes back has the place it had.
+        q.enqueue(3, X, "later");
+        q.come_back(place);
+        q.release(hold);
+        assert_eq!(q.grant_front(|_| false).map(|g| g.1), Some("asleep"));
     }
 
     #[test]

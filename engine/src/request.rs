@@ -24,7 +24,12 @@ pub(crate) fn wake(wakers: Vec<Waker>) {
 /// How a request ended.
 pub(crate) enum Outcome {
     /// It holds the lock.
-    Granted(HoldId),
+    Granted {
+        hold: HoldId,
+        /// The name need not be looked up: somebody did when the lock began to
+        /// be passed on inside this host.
+        name_checked: bool,
+    },
     /// It failed.
     Failed(Error),
     /// The lock file was replaced; the request belongs into the queue of the
@@ -38,6 +43,9 @@ pub(crate) enum Progress {
     Waiting,
     /// The caller's thread is to wait in the kernel.
     Run(WaitJob),
+    /// It was granted and taken back, since nobody polled: the owner is to say
+    /// that it is there again, then poll.
+    Absent,
     /// It has ended. Told once.
     Done(Outcome),
 }
@@ -47,6 +55,7 @@ struct Slot {
     job: Option<WaitJob>,
     outcome: Option<Outcome>,
     waker: Option<Waker>,
+    absent: bool,
 }
 
 /// The two ends of a waiting request: the entry completes it, the owner's
@@ -95,10 +104,25 @@ impl Request {
         self.slot().outcome.take()
     }
 
+    /// Takes a grant back that was not polled for; `false` if it was.
+    pub(crate) fn take_grant_back(&self) -> bool {
+        let mut slot = self.slot();
+        slot.absent = matches!(slot.outcome, Some(Outcome::Granted { .. }));
+        if slot.absent {
+            slot.outcome = None;
+        }
+        slot.absent
+    }
+
+    /// Whether the outcome, if there was one, has been taken.
+    pub(crate) fn is_collected(&self) -> bool {
+        self.slot().outcome.is_none()
+    }
+
     /// Whether there is something to do.
     pub(crate) fn is_ready(&self) -> bool {
         let slot = self.slot();
-        slot.job.is_some() || slot.outcome.is_some()
+        slot.job.is_some() || slot.outcome.is_some() || slot.absent
     }
 
     /// What there is to do, or registers `waker`.
@@ -109,6 +133,9 @@ impl Request {
         }
         if let Some(outcome) = slot.outcome.take() {
             return Progress::Done(outcome);
+        }
+        if std::mem::take(&mut slot.absent) {
+            return Progress::Absent;
         }
         let old = match &mut slot.waker {
             Some(old) if old.will_wake(waker) => None,

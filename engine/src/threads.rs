@@ -50,6 +50,11 @@ impl Threads {
         }
     }
 
+    /// Threads that there are.
+    pub(crate) fn count(&self) -> usize {
+        self.pool.0.lock().threads
+    }
+
     /// Runs `job` on a thread of its own, or not at all.
     pub(crate) fn spawn(&self, job: Box<dyn Job>) -> Result<(), Error> {
         let _starting = self.starting.lock();

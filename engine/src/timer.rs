@@ -14,6 +14,9 @@ struct Alarms {
     next: u64,
     running: bool,
     closed: bool,
+    /// When the thread will look again by itself; `None` if it will not.
+    /// Deadlines that are set and taken back before then cost it nothing.
+    looks_at: Option<Instant>,
 }
 
 /// Calls back at given instants of the monotonic clock.
@@ -38,12 +41,8 @@ impl Timer {
         }
         let key = (deadline, locked.next);
         locked.next += 1;
-        let nearest = locked
-            .by_time
-            .first_key_value()
-            .is_none_or(|(first, _)| key < *first);
         locked.by_time.insert(key, alarm);
-        if nearest {
+        if locked.looks_at.is_none_or(|at| deadline < at) {
             wake.notify_one();
         }
         Ok(key)
@@ -71,11 +70,14 @@ fn run(shared: &(Mutex<Alarms>, Condvar)) {
     let mut locked = alarms.lock();
     while !locked.closed {
         let Some((first, _)) = locked.by_time.first_key_value() else {
+            locked.looks_at = None;
             locked = wake.wait(locked);
             continue;
         };
-        let now = Instant::now();
-        if let Some(left) = first.0.checked_duration_since(now).filter(|d| !d.is_zero()) {
+        let first = first.0;
+        let left = first.saturating_duration_since(Instant::now());
+        if !left.is_zero() {
+            locked.looks_at = Some(first);
             locked = wake.wait_timeout(locked, left).0;
             continue;
         }

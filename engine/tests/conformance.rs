@@ -6,7 +6,7 @@ use cap_std::{ambient_authority, fs::Dir};
 use clasp_engine::{
     backend::Space,
     conformance::{World, run},
-    file::{Family, FileSpace},
+    file::{Family, FileSpace, Order},
     memory::Memory,
 };
 use std::sync::Arc;
@@ -24,17 +24,24 @@ impl World for InMemory {
     }
 }
 
-struct Folder(TempDir, Family);
+struct Folder(TempDir, Family, Order);
 
 impl World for Folder {
     fn space(&self) -> Arc<dyn Space> {
         let dir = Dir::open_ambient_dir(self.0.path(), ambient_authority()).unwrap();
-        FileSpace::new(dir).family(self.1).into_space()
+        FileSpace::new(dir)
+            .family(self.1)
+            .order(self.2)
+            .into_space()
     }
 
     fn unlink(&self, name: &str) {
         std::fs::remove_file(self.0.path().join(name)).unwrap();
     }
+}
+
+fn folder(family: Family, order: Order) {
+    run(&|| Box::new(Folder(tempfile::tempdir().unwrap(), family, order)));
 }
 
 #[test]
@@ -43,11 +50,36 @@ fn memory() {
 }
 
 #[test]
+fn fair_memory() {
+    run(&|| Box::new(InMemory(Memory::fair())));
+}
+
+#[test]
+fn fair_posix() {
+    folder(Family::Posix, Order::Fair);
+}
+
+#[test]
 fn posix() {
-    run(&|| Box::new(Folder(tempfile::tempdir().unwrap(), Family::Posix)));
+    folder(Family::Posix, Order::Kernel);
 }
 
 #[test]
 fn flock() {
-    run(&|| Box::new(Folder(tempfile::tempdir().unwrap(), Family::Flock)));
+    folder(Family::Flock, Order::Kernel);
+}
+
+#[test]
+fn fair_flock() {
+    folder(Family::Flock, Order::Fair);
+}
+
+#[test]
+fn both() {
+    folder(Family::Both, Order::Kernel);
+}
+
+#[test]
+fn fair_both() {
+    folder(Family::Both, Order::Fair);
 }

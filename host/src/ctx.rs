@@ -3,14 +3,15 @@
 use cap_std::{ambient_authority, fs::Dir};
 use clasp_engine::{
     Grant, Limits, LockManager, Owner,
-    file::{Family, FileSpace},
+    file::{Family, FileSpace, Order},
 };
 use std::{io, path::Path};
 
 /// A directory in which a guest may take locks, and how.
 ///
-/// The default: both modes, the [`Posix`](Family::Posix) family, lock files
-/// are created on demand, not on network file systems.
+/// The default: both modes, the [`Posix`](Family::Posix) family, order
+/// [`Fair`](Order::Fair), lock files are created on demand, not on network file
+/// systems.
 #[derive(Debug)]
 pub struct Lockspace {
     files: FileSpace,
@@ -39,6 +40,13 @@ impl Lockspace {
     /// same family of locks.
     pub fn family(mut self, family: Family) -> Lockspace {
         self.files = self.files.family(family);
+        self
+    }
+
+    /// In which order hosts get the locks: first come first served, or as the
+    /// kernel has it.
+    pub fn order(mut self, order: Order) -> Lockspace {
+        self.files = self.files.order(order);
         self
     }
 

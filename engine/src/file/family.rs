@@ -15,14 +15,18 @@ pub enum Family {
     /// `flock`, as used by flock(1), Cargo, Go, `filelock`, `portalocker` and
     /// `std::fs::File::lock`.
     Flock,
+    /// Both at once: excludes the programs of either family, for twice the
+    /// system calls. Locks of this family exclude each other, too.
+    Both,
 }
 
 impl Family {
-    /// The name, as in options: `posix` or `flock`.
+    /// The name, as in options: `posix`, `flock` or `both`.
     pub fn name(self) -> &'static str {
         match self {
             Family::Posix => "posix",
             Family::Flock => "flock",
+            Family::Both => "both",
         }
     }
 }
@@ -40,8 +44,10 @@ impl FromStr for Family {
         match text {
             "posix" => Ok(Family::Posix),
             "flock" => Ok(Family::Flock),
+            "both" => Ok(Family::Both),
             other => Err(format!(
-                "unknown family {other:?}: use `posix` (fcntl: fasteners, Java, lockf) or `flock`"
+                "unknown family {other:?}: use `posix` (fcntl: fasteners, Java, lockf), \
+                 `flock` or `both`"
             )),
         }
     }

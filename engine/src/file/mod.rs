@@ -1,11 +1,13 @@
 //! Locks on the files of a directory, taken as the operating system's own.
 
 mod family;
+mod order;
 mod resource;
 pub(crate) mod sys;
 
 pub use family::Family;
-pub use sys::set_wake_signal;
+pub use order::Order;
+pub use sys::{set_order_folder, set_wake_signal};
 
 use crate::sync::Mutex;
 use crate::{
@@ -43,6 +45,7 @@ pub(crate) enum FileSystem {
 pub struct FileSpace {
     dir: Dir,
     family: Family,
+    order: Order,
     create: bool,
     network: bool,
     /// Tells files of different spaces apart where inode numbers do not.
@@ -53,13 +56,14 @@ pub struct FileSpace {
 }
 
 impl FileSpace {
-    /// The files below `dir`: family [`Family::Posix`], created on demand, not
-    /// on network file systems.
+    /// The files below `dir`: family [`Family::Posix`], order [`Order::Fair`],
+    /// created on demand, not on network file systems.
     pub fn new(dir: Dir) -> FileSpace {
         static NUMBERS: AtomicU64 = AtomicU64::new(0);
         FileSpace {
             dir,
-            family: Family::Posix,
+            family: Family::default(),
+            order: Order::default(),
             create: true,
             network: false,
             number: NUMBERS.fetch_add(1, Ordering::Relaxed),
@@ -70,6 +74,13 @@ impl FileSpace {
     /// Which family of locks carries the exclusion.
     pub fn family(mut self, family: Family) -> FileSpace {
         self.family = family;
+        self
+    }
+
+    /// In which order hosts get a lock. Where a file is opened through grants
+    /// of different orders, that of the first counts in this host.
+    pub fn order(mut self, order: Order) -> FileSpace {
+        self.order = order;
         self
     }
 
@@ -180,11 +191,17 @@ impl Space for FileSpace {
         }
         let file = file.into_std();
         let kind = self.check_network(sys::file_system(&file), name)?;
-        self.devices.lock().insert(sys::numbers(&metadata).0, kind);
+        let (device, inode) = sys::numbers(&metadata);
+        self.devices.lock().insert(device, kind);
+        // Only what identifies the file finds its tickets.
+        let tickets = match (self.order, kind) {
+            (Order::Fair, FileSystem::Local) => sys::FileTickets::new(device, inode),
+            _ => None,
+        };
         Ok(Opened {
             identity: self.identity(&metadata, kind, name),
             family: self.family.name(),
-            resource: Arc::new(FileResource::new(file, self.family, access)),
+            resource: Arc::new(FileResource::new(file, self.family, access, tickets)),
         })
     }
 

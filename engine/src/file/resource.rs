@@ -3,7 +3,7 @@
 use super::{Family, sys};
 use crate::{
     Error, Mode,
-    backend::{Access, Resource, Wait},
+    backend::{Access, Resource, Tickets, Wait},
 };
 use std::{fs::File, io, sync::Arc};
 
@@ -12,14 +12,21 @@ pub(super) struct FileResource {
     file: File,
     family: Family,
     access: Access,
+    tickets: Option<sys::FileTickets>,
 }
 
 impl FileResource {
-    pub(super) fn new(file: File, family: Family, access: Access) -> FileResource {
+    pub(super) fn new(
+        file: File,
+        family: Family,
+        access: Access,
+        tickets: Option<sys::FileTickets>,
+    ) -> FileResource {
         FileResource {
             file,
             family,
             access,
+            tickets,
         }
     }
 }
@@ -50,5 +57,13 @@ impl Resource for FileResource {
     fn begin_wait(&self, mode: Mode) -> Result<Arc<dyn Wait>, Error> {
         let wait = translate(sys::KernelWait::new(&self.file, self.family, mode))?;
         Ok(Arc::new(wait))
+    }
+
+    fn downgrade(&self) -> Result<bool, Error> {
+        translate(sys::downgrade(&self.file, self.family))
+    }
+
+    fn tickets(&self) -> Option<&dyn Tickets> {
+        self.tickets.as_ref().map(|tickets| tickets as &dyn Tickets)
     }
 }

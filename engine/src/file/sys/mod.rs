@@ -14,6 +14,7 @@ mod unsupported;
 pub(crate) use unsupported::*;
 
 use crate::Error;
+use std::path::Path;
 
 /// Chooses the signal that ends kernel waits, instead of `SIGRTMIN + 7`.
 ///
@@ -30,4 +31,22 @@ use crate::Error;
 /// [`Unsupported`](crate::ErrorKind::Unsupported) where no signal is needed.
 pub fn set_wake_signal(signal: Option<i32>) -> Result<(), Error> {
     choose_wake_signal(signal)
+}
+
+/// Chooses the folder in which the hosts that are to have an order among each
+/// other keep it, instead of one that is the user's own: `/dev/shm/clasp-UID`
+/// or, where there is no `/dev/shm`, `/tmp/clasp-UID`.
+///
+/// Hosts have an order if they use the same folder. One that several users, or
+/// several containers, can write to gives them one; whoever can open its files
+/// can keep others from their turn, though not from the locks. Up to 256 empty
+/// files are created in it, with mode `0666` less the umask. Call this before
+/// the first lock is opened; it counts for the whole process.
+///
+/// # Errors
+/// If it is no directory that can be opened;
+/// [`Unavailable`](crate::ErrorKind::Unavailable) if a choice was made before;
+/// [`Unsupported`](crate::ErrorKind::Unsupported) where there is no such order.
+pub fn set_order_folder(path: impl AsRef<Path>) -> Result<(), Error> {
+    choose_order_folder(path.as_ref())
 }

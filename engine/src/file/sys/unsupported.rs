@@ -3,11 +3,11 @@
 
 use crate::{
     Error, ErrorKind, Mode,
-    backend::{Cancel, Wait, Waited},
+    backend::{Cancel, Tickets, Turn, Wait, Waited},
     file::{Family, FileSystem},
 };
 use cap_std::fs::{Metadata, OpenOptions};
-use std::{fs::File, io};
+use std::{fs::File, io, path::Path, sync::Arc};
 
 fn unsupported<T>() -> io::Result<T> {
     Err(io::Error::new(
@@ -46,6 +46,14 @@ pub(crate) fn unlock(_: &File, _: Family) -> io::Result<()> {
     unsupported()
 }
 
+pub(crate) fn downgrade(_: &File, _: Family) -> io::Result<bool> {
+    unsupported()
+}
+
+pub(crate) fn choose_order_folder(_: &Path) -> Result<(), Error> {
+    Err(ErrorKind::Unsupported.into())
+}
+
 pub(crate) fn choose_wake_signal(_: Option<i32>) -> Result<(), Error> {
     Err(ErrorKind::Unsupported.into())
 }
@@ -65,6 +73,25 @@ impl Wait for KernelWait {
     }
 
     fn cancel(&self) -> Cancel {
+        match *self {}
+    }
+}
+
+/// Never made: [`new`](FileTickets::new) has none.
+pub(crate) enum FileTickets {}
+
+impl FileTickets {
+    pub(crate) fn new(_: u64, _: u64) -> Option<FileTickets> {
+        None
+    }
+}
+
+impl Tickets for FileTickets {
+    fn others_wait(&self, _: Mode) -> bool {
+        match *self {}
+    }
+
+    fn begin_turn(&self, _: Mode) -> Result<Arc<dyn Turn>, Error> {
         match *self {}
     }
 }

@@ -1,4 +1,5 @@
-//! Taking and dropping locks: `fcntl` with open file descriptions, and `flock`.
+//! Taking and dropping locks: `fcntl` with open file descriptions, `flock`, and
+//! the two together.
 
 use crate::{Mode, file::Family};
 use rustix::{
@@ -7,15 +8,22 @@ use rustix::{
 };
 use std::{
     io,
-    os::fd::{AsFd, AsRawFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
 };
 
 /// Takes a lock without waiting; `false` if somebody else has it.
 pub(crate) fn try_lock(file: impl AsFd, family: Family, mode: Mode) -> io::Result<bool> {
-    let result = match (family, mode) {
-        (Family::Posix, _) => fcntl(file, libc::F_OFD_SETLK, kind(mode)),
-        (Family::Flock, Mode::Shared) => flock(file, FlockOperation::NonBlockingLockShared),
-        (Family::Flock, Mode::Exclusive) => flock(file, FlockOperation::NonBlockingLockExclusive),
+    let file = file.as_fd();
+    let result = match family {
+        Family::Posix => set(file, libc::F_OFD_SETLK, kind(mode), WHOLE),
+        Family::Flock => flock(file, operation(mode, false)),
+        Family::Both => set(file, libc::F_OFD_SETLK, kind(mode), WHOLE).and_then(|()| {
+            let result = flock(file, operation(mode, false));
+            if result.is_err() {
+                unlock_fcntl(file)?;
+            }
+            result
+        }),
     };
     match result {
         Ok(()) => Ok(true),
@@ -27,20 +35,67 @@ pub(crate) fn try_lock(file: impl AsFd, family: Family, mode: Mode) -> io::Resul
 
 /// Takes a lock and waits for it in the kernel, until a signal comes.
 #[doc(alias = "F_OFD_SETLKW")]
-pub(super) fn lock(file: impl AsFd, family: Family, mode: Mode) -> Result<(), Errno> {
-    match (family, mode) {
-        (Family::Posix, _) => fcntl(file, libc::F_OFD_SETLKW, kind(mode)),
-        (Family::Flock, Mode::Shared) => flock(file, FlockOperation::LockShared),
-        (Family::Flock, Mode::Exclusive) => flock(file, FlockOperation::LockExclusive),
+pub(crate) fn lock(file: impl AsFd, family: Family, mode: Mode) -> Result<(), Errno> {
+    let file = file.as_fd();
+    match family {
+        Family::Posix => set(file, libc::F_OFD_SETLKW, kind(mode), WHOLE),
+        Family::Flock => flock(file, operation(mode, true)),
+        Family::Both => lock_both(file, mode),
+    }
+}
+
+/// Waits for one family only while it does not hold the other, or two such
+/// waits, or one and a program that uses both in its own order, could wait for
+/// each other.
+fn lock_both(file: BorrowedFd<'_>, mode: Mode) -> Result<(), Errno> {
+    loop {
+        set(file, libc::F_OFD_SETLKW, kind(mode), WHOLE)?;
+        match flock(file, operation(mode, false)) {
+            Err(Errno::AGAIN) => unlock_fcntl(file)?,
+            done => return done,
+        }
+        flock(file, operation(mode, true))?;
+        match set(file, libc::F_OFD_SETLK, kind(mode), WHOLE) {
+            Err(Errno::AGAIN | Errno::ACCESS) => flock(file, FlockOperation::Unlock)?,
+            done => return done,
+        }
     }
 }
 
 /// Drops whatever lock the description holds.
 pub(crate) fn unlock(file: impl AsFd, family: Family) -> io::Result<()> {
+    let file = file.as_fd();
     Ok(match family {
-        Family::Posix => fcntl(file, libc::F_OFD_SETLK, libc::F_UNLCK),
+        Family::Posix => unlock_fcntl(file),
         Family::Flock => flock(file, FlockOperation::Unlock),
+        Family::Both => {
+            // Both, whatever becomes of the first.
+            let fcntl = unlock_fcntl(file);
+            flock(file, FlockOperation::Unlock).and(fcntl)
+        }
     }?)
+}
+
+/// Makes an exclusive lock that is held a shared one, with nobody in between;
+/// `false` where that cannot be done: `flock` drops the one to take the other.
+pub(crate) fn downgrade(file: impl AsFd, family: Family) -> io::Result<bool> {
+    match family {
+        Family::Posix => try_lock(file, family, Mode::Shared),
+        Family::Flock | Family::Both => Ok(false),
+    }
+}
+
+fn unlock_fcntl(file: BorrowedFd<'_>) -> Result<(), Errno> {
+    set(file, libc::F_OFD_SETLK, libc::F_UNLCK, WHOLE)
+}
+
+fn operation(mode: Mode, wait: bool) -> FlockOperation {
+    match (mode, wait) {
+        (Mode::Shared, false) => FlockOperation::NonBlockingLockShared,
+        (Mode::Shared, true) => FlockOperation::LockShared,
+        (Mode::Exclusive, false) => FlockOperation::NonBlockingLockExclusive,
+        (Mode::Exclusive, true) => FlockOperation::LockExclusive,
+    }
 }
 
 fn kind(mode: Mode) -> libc::c_int {
@@ -50,23 +105,88 @@ fn kind(mode: Mode) -> libc::c_int {
     }
 }
 
-/// A lock request for the whole file. `rustix` has no open file description
-/// locks.
-fn fcntl(file: impl AsFd, command: libc::c_int, kind: libc::c_int) -> Result<(), Errno> {
-    let request = libc::flock {
+/// Bytes of a file: the first, and how many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Range {
+    pub(super) start: i64,
+    pub(super) len: i64,
+}
+
+/// From the first byte to whatever the end will be.
+const WHOLE: Range = Range { start: 0, len: 0 };
+
+impl Range {
+    /// From one byte up to another, which is not in it.
+    pub(super) fn between(start: i64, end: i64) -> Range {
+        Range {
+            start,
+            len: end - start,
+        }
+    }
+}
+
+/// Takes a lock on a range, and waits for it if `wait`.
+pub(super) fn lock_range(
+    file: impl AsFd,
+    range: Range,
+    mode: Mode,
+    wait: bool,
+) -> Result<(), Errno> {
+    let command = if wait {
+        libc::F_OFD_SETLKW
+    } else {
+        libc::F_OFD_SETLK
+    };
+    set(file, command, kind(mode), range)
+}
+
+/// Drops what the description holds of a range.
+pub(super) fn unlock_range(file: impl AsFd, range: Range) -> Result<(), Errno> {
+    set(file, libc::F_OFD_SETLK, libc::F_UNLCK, range)
+}
+
+/// A lock of another description that stands against `mode` somewhere in a
+/// range; not the first of them in particular.
+#[doc(alias = "F_OFD_GETLK")]
+pub(super) fn conflict(file: impl AsFd, range: Range, mode: Mode) -> Result<Option<Range>, Errno> {
+    let found = fcntl(file, libc::F_OFD_GETLK, kind(mode), range)?;
+    Ok(
+        (libc::c_int::from(found.l_type) != libc::F_UNLCK).then_some(Range {
+            start: found.l_start,
+            len: found.l_len,
+        }),
+    )
+}
+
+fn set(
+    file: impl AsFd,
+    command: libc::c_int,
+    kind: libc::c_int,
+    range: Range,
+) -> Result<(), Errno> {
+    fcntl(file, command, kind, range).map(drop)
+}
+
+/// A lock request. `rustix` has no open file description locks.
+fn fcntl(
+    file: impl AsFd,
+    command: libc::c_int,
+    kind: libc::c_int,
+    range: Range,
+) -> Result<libc::flock, Errno> {
+    let mut request = libc::flock {
         l_type: kind as libc::c_short,
         l_whence: libc::SEEK_SET as libc::c_short,
-        // From the first byte to whatever the end will be.
-        l_start: 0,
-        l_len: 0,
+        l_start: range.start,
+        l_len: range.len,
         // Anything else is EINVAL for these commands.
         l_pid: 0,
     };
-    // SAFETY: the descriptor is borrowed and open, and the commands read one
-    // `flock` through the pointer, which is valid for the call.
-    let result = unsafe { libc::fcntl(file.as_fd().as_raw_fd(), command, &raw const request) };
+    // SAFETY: the descriptor is borrowed and open, and the commands read and
+    // write one `flock` through the pointer, which is valid for the call.
+    let result = unsafe { libc::fcntl(file.as_fd().as_raw_fd(), command, &raw mut request) };
     if result == 0 {
-        return Ok(());
+        return Ok(request);
     }
     let number = io::Error::last_os_error().raw_os_error();
     Err(Errno::from_raw_os_error(number.unwrap_or(libc::EIO)))

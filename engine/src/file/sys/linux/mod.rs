@@ -1,10 +1,12 @@
 //! Linux.
 
 mod lock;
+mod tickets;
 mod wait;
 mod wake;
 
-pub(crate) use lock::{try_lock, unlock};
+pub(crate) use lock::{downgrade, lock, try_lock, unlock};
+pub(crate) use tickets::{FileTickets, choose_order_folder};
 pub(crate) use wait::KernelWait;
 pub(crate) use wake::choose_wake_signal;
 

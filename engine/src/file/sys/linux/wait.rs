@@ -1,4 +1,4 @@
-//! One wait for a lock in the kernel, and its end.
+//! Waits in the kernel, and their end.
 
 use super::{lock, wake};
 use crate::{
@@ -9,21 +9,46 @@ use crate::{
 };
 use rustix::io::Errno;
 use std::{
-    fs::File,
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
-/// A request that waits in the kernel, on a descriptor of its own for the
+/// A request that waits in the kernel for a lock.
+pub(crate) struct KernelWait {
+    call: Call,
+    family: Family,
+    mode: Mode,
+}
+
+impl KernelWait {
+    pub(crate) fn new(file: impl AsFd, family: Family, mode: Mode) -> io::Result<KernelWait> {
+        Ok(KernelWait {
+            call: Call::new(file)?,
+            family,
+            mode,
+        })
+    }
+}
+
+impl Wait for KernelWait {
+    fn run(&self) -> Result<Waited, Error> {
+        self.call
+            .run(|file| lock::lock(file, self.family, self.mode))
+    }
+
+    fn cancel(&self) -> Cancel {
+        self.call.cancel()
+    }
+}
+
+/// Something that waits in the kernel, on a descriptor of its own for the
 /// description that is to hold the lock.
 ///
 /// Cancelling takes the descriptor from the wait, not the description: what a
 /// racing grant has left on it, the engine unlocks explicitly once `run` has
 /// returned. Closing would not do, since a forked child may share it.
-pub(crate) struct KernelWait {
+pub(super) struct Call {
     descriptor: OwnedFd,
-    family: Family,
-    mode: Mode,
     state: Mutex<State>,
 }
 
@@ -34,14 +59,12 @@ struct State {
     running: bool,
 }
 
-impl KernelWait {
-    pub(crate) fn new(file: &File, family: Family, mode: Mode) -> io::Result<KernelWait> {
+impl Call {
+    pub(super) fn new(file: impl AsFd) -> io::Result<Call> {
         // Opened now, so that cancelling cannot fail for want of it.
         wake::unlockable()?;
-        Ok(KernelWait {
+        Ok(Call {
             descriptor: rustix::io::fcntl_dupfd_cloexec(file, 0)?,
-            family,
-            mode,
             state: Mutex::new(State {
                 cancelled: false,
                 thread: None,
@@ -50,20 +73,23 @@ impl KernelWait {
         })
     }
 
-    /// Waits until the lock is granted, the wait is cancelled or fails.
-    fn wait(&self) -> Result<(), Errno> {
+    /// Calls `f` until it ends other than by somebody else's signal, or this
+    /// is cancelled.
+    fn call(&self, f: impl Fn(BorrowedFd<'_>) -> Result<(), Errno>) -> Result<(), Errno> {
         loop {
-            match lock::lock(self.descriptor.as_fd(), self.family, self.mode) {
-                // A signal of somebody else's, unless we were cancelled.
+            match f(self.descriptor.as_fd()) {
                 Err(Errno::INTR) if !self.state.lock().cancelled => {}
                 ended => return ended,
             }
         }
     }
-}
 
-impl Wait for KernelWait {
-    fn run(&self) -> Result<Waited, Error> {
+    /// Waits on the calling thread, by a call that is made again when a signal
+    /// interrupts it, and that any error ends.
+    pub(super) fn run(
+        &self,
+        f: impl Fn(BorrowedFd<'_>) -> Result<(), Errno>,
+    ) -> Result<Waited, Error> {
         let thread = wake::Wakeable::current();
         {
             let mut state = self.state.lock();
@@ -74,8 +100,8 @@ impl Wait for KernelWait {
             state.running = true;
         }
         let result = match thread {
-            Some(thread) => thread.listening(|| self.wait()),
-            None => self.wait(),
+            Some(thread) => thread.listening(|| self.call(f)),
+            None => self.call(f),
         };
         let mut state = self.state.lock();
         state.thread = None;
@@ -89,7 +115,7 @@ impl Wait for KernelWait {
         }
     }
 
-    fn cancel(&self) -> Cancel {
+    pub(super) fn cancel(&self) -> Cancel {
         let mut state = self.state.lock();
         state.cancelled = true;
         match state.thread {

@@ -61,6 +61,11 @@ fn signal() -> Option<libc::c_int> {
     })
 }
 
+/// Whether waits can be ended.
+pub(super) fn is_possible() -> bool {
+    signal().is_some()
+}
+
 /// Installs a handler that does nothing but let system calls return.
 fn install(signal: libc::c_int) -> io::Result<()> {
     extern "C" fn nothing(_: libc::c_int) {}
