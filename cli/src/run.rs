@@ -29,7 +29,8 @@ pub(crate) struct Run {
     dirs: Vec<Folder>,
 
     /// Folder whose files the guest may lock; options follow after commas:
-    /// family=posix|flock, shared-only, no-create, network
+    /// family=posix|flock|both, order=fair|kernel, shared-only, no-create,
+    /// network
     #[arg(long, value_name = "HOST[::GUEST][,OPTIONS]")]
     locks: Vec<Locks>,
 
@@ -40,6 +41,11 @@ pub(crate) struct Run {
     /// Longest wait for a lock, such as 30s; the default is no bound
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     max_wait: Option<Duration>,
+
+    /// Folder in which hosts keep their order, for hosts of several users or
+    /// containers; the default is one of the user's own
+    #[arg(long, value_name = "FOLDER")]
+    order_folder: Option<PathBuf>,
 
     /// Most locks that the guest may have open
     #[arg(long, value_name = "N")]
@@ -140,6 +146,10 @@ impl Run {
     }
 
     fn locks(&self) -> Result<LocksCtx> {
+        if let Some(folder) = &self.order_folder {
+            clasp_host::set_order_folder(folder)
+                .with_context(|| cannot_open("--order-folder", folder))?;
+        }
         let mut limits = Limits::default();
         limits.longest_wait = self.max_wait;
         if let Some(locks) = self.max_locks {
@@ -161,6 +171,7 @@ impl Run {
                 .with_context(|| cannot_open("--locks", host))?;
             let space = Lockspace::new(dir)
                 .family(locks.family)
+                .order(locks.order)
                 .shared_only(locks.shared_only)
                 .create(locks.create)
                 .network(locks.network);

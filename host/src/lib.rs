@@ -83,7 +83,8 @@ pub mod p2;
 mod view;
 
 pub use clasp_engine::{
-    Ceilings, Error, ErrorKind, Grant, Limits, LockManager, file::Family, file::set_wake_signal,
+    Ceilings, Deadlock, Error, ErrorKind, Grant, Limits, LockManager,
+    file::{Family, Order, set_order_folder, set_wake_signal},
 };
 pub use ctx::{LocksCtx, LocksCtxBuilder, Lockspace};
 pub use view::{LocksCtxView, LocksView};
