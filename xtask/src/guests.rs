@@ -1,4 +1,4 @@
-//! The guest programs of tests and examples.
+//! The guest programs of tests, examples and benchmarks.
 
 use crate::{
     shell::{cargo, root, say, show, target},
@@ -8,7 +8,7 @@ use anyhow::Result;
 
 /// Packages with guest programs, outside the workspace: they are built for
 /// another target, perhaps by another compiler.
-pub(crate) const PACKAGES: [&str; 2] = ["examples/guests", "tests/guests"];
+pub(crate) const PACKAGES: [&str; 3] = ["examples/guests", "tests/guests", "benches/guest"];
 
 /// Builds all of them into `target/guests`.
 pub(crate) fn build() -> Result<()> {

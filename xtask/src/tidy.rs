@@ -15,7 +15,7 @@ use std::{
 const WIT_COPIES: [&str; 2] = ["host/wit/p2", "guest-sdk/wit/p2"];
 
 /// What each crate of this workspace may depend on, of this workspace.
-const DEPENDENCIES: [(&str, &[&str]); 8] = [
+const DEPENDENCIES: [(&str, &[&str]); 9] = [
     ("clasp-engine", &[]),
     ("clasp-host", &["clasp-engine"]),
     ("clasp-guest-macros", &["clasp-guest"]),
@@ -23,6 +23,7 @@ const DEPENDENCIES: [(&str, &[&str]); 8] = [
     ("clasp-cli", &["clasp-host"]),
     ("clasp-example-plugins", &["clasp-host"]),
     ("clasp-tests", &["clasp-engine", "clasp-host"]),
+    ("clasp-benches", &["clasp-engine", "clasp-host"]),
     ("xtask", &[]),
 ];
 

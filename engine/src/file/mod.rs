@@ -1,6 +1,8 @@
 //! Locks on the files of a directory, taken as the operating system's own.
 
 mod family;
+#[cfg(feature = "conformance")]
+pub mod native;
 mod order;
 mod resource;
 pub(crate) mod sys;

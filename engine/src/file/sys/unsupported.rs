@@ -42,6 +42,11 @@ pub(crate) fn try_lock(_: &File, _: Family, _: Mode) -> io::Result<bool> {
     unsupported()
 }
 
+#[cfg(feature = "conformance")]
+pub(crate) fn lock(_: &File, _: Family, _: Mode) -> io::Result<()> {
+    unsupported()
+}
+
 pub(crate) fn unlock(_: &File, _: Family) -> io::Result<()> {
     unsupported()
 }

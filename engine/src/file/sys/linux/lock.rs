@@ -34,8 +34,14 @@ pub(crate) fn try_lock(file: impl AsFd, family: Family, mode: Mode) -> io::Resul
 }
 
 /// Takes a lock and waits for it in the kernel, until a signal comes.
+#[cfg(feature = "conformance")]
+pub(crate) fn lock(file: impl AsFd, family: Family, mode: Mode) -> io::Result<()> {
+    Ok(lock_interruptibly(file, family, mode)?)
+}
+
+/// Takes a lock and waits for it in the kernel, until a signal comes.
 #[doc(alias = "F_OFD_SETLKW")]
-pub(crate) fn lock(file: impl AsFd, family: Family, mode: Mode) -> Result<(), Errno> {
+pub(super) fn lock_interruptibly(file: impl AsFd, family: Family, mode: Mode) -> Result<(), Errno> {
     let file = file.as_fd();
     match family {
         Family::Posix => set(file, libc::F_OFD_SETLKW, kind(mode), WHOLE),

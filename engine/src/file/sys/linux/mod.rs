@@ -5,7 +5,9 @@ mod tickets;
 mod wait;
 mod wake;
 
-pub(crate) use lock::{downgrade, lock, try_lock, unlock};
+#[cfg(feature = "conformance")]
+pub(crate) use lock::lock;
+pub(crate) use lock::{downgrade, try_lock, unlock};
 pub(crate) use tickets::{FileTickets, choose_order_folder};
 pub(crate) use wait::KernelWait;
 pub(crate) use wake::choose_wake_signal;

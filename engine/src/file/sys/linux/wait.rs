@@ -1,6 +1,6 @@
 //! Waits in the kernel, and their end.
 
-use super::{lock, wake};
+use super::{lock::lock_interruptibly, wake};
 use crate::{
     Error, Mode,
     backend::{Cancel, Wait, Waited},
@@ -33,7 +33,7 @@ impl KernelWait {
 impl Wait for KernelWait {
     fn run(&self) -> Result<Waited, Error> {
         self.call
-            .run(|file| lock::lock(file, self.family, self.mode))
+            .run(|file| lock_interruptibly(file, self.family, self.mode))
     }
 
     fn cancel(&self) -> Cancel {

@@ -1,0 +1,303 @@
+//! One process that takes a lock over and over, by one of the ways to compare.
+
+use crate::{
+    host::{Configuration, Guest, Host},
+    turns::{self, Turn, now, spin},
+};
+use anyhow::{Context, Result, bail, ensure};
+use cap_std::{ambient_authority, fs::Dir};
+use clap::{Args, Subcommand};
+use clasp_engine::{
+    Grant, Limits, LockManager, Mode,
+    file::{Family, FileSpace, Order, native},
+};
+use clasp_host::Lockspace;
+use std::{
+    fs::File,
+    io::{stdin, stdout},
+    path::{Path, PathBuf},
+    str::FromStr,
+    sync::mpsc,
+    thread,
+};
+
+/// A way to lock a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// The system calls and nothing else.
+    Native(Family),
+    /// The blocking system call on a helper thread, which wakes this one.
+    NativeWake(Family),
+    /// `std::fs::File::lock`.
+    Std,
+    /// The crate fd-lock.
+    FdLock,
+    /// The engine, without wasm.
+    Engine(Family, Order),
+    /// A guest in a host with blocking functions.
+    Sync(Family, Order, Configuration),
+    /// A guest in a host with suspending functions.
+    Async(Family, Order, Configuration),
+}
+
+impl FromStr for Way {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Way> {
+        let words: Vec<&str> = text.split('-').collect();
+        let family = |word: &str| word.parse::<Family>().map_err(anyhow::Error::msg);
+        let order = |word: &str| word.parse::<Order>().map_err(anyhow::Error::msg);
+        let plain = Configuration::Default;
+        Ok(match words[..] {
+            ["native", f] => Way::Native(family(f)?),
+            ["native", f, "wake"] => Way::NativeWake(family(f)?),
+            ["std"] => Way::Std,
+            ["fdlock"] => Way::FdLock,
+            ["engine", f, o] => Way::Engine(family(f)?, order(o)?),
+            ["sync", f, o] => Way::Sync(family(f)?, order(o)?, plain),
+            ["async", f, o] => Way::Async(family(f)?, order(o)?, plain),
+            ["sync", f, o, "plain"] => {
+                Way::Sync(family(f)?, order(o)?, Configuration::NoConcurrency)
+            }
+            ["async", f, o, "plain"] => {
+                Way::Async(family(f)?, order(o)?, Configuration::NoConcurrency)
+            }
+            _ => bail!("unknown way to lock: {text}"),
+        })
+    }
+}
+
+#[derive(Args)]
+pub(crate) struct Contend {
+    way: Way,
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Prints how many nanoseconds so many pairs take
+    Pairs {
+        lock: PathBuf,
+        mode: String,
+        count: u32,
+    },
+    /// Prints `ready`, reads until when, competes, and writes its turns
+    Compete {
+        lock: PathBuf,
+        mode: String,
+        hold: u64,
+        pause: u64,
+    },
+}
+
+impl Contend {
+    pub(crate) fn run(self) -> Result<()> {
+        match self.task {
+            Task::Pairs { lock, mode, count } => {
+                let mut contender = Contender::new(self.way, &lock, mode == "exclusive")?;
+                // Once for what is set up on first use.
+                contender.pairs(count.min(100))?;
+                println!("{}", contender.pairs(count)?);
+            }
+            Task::Compete {
+                lock,
+                mode,
+                hold,
+                pause,
+            } => {
+                let mut contender = Contender::new(self.way, &lock, mode == "exclusive")?;
+                println!("ready");
+                let mut line = String::new();
+                stdin().read_line(&mut line)?;
+                let until = line.trim().parse().context("when to stop")?;
+                turns::write(&contender.compete((hold, pause), until)?, stdout())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+type Held<'a> = Box<dyn FnOnce() -> Result<()> + 'a>;
+
+/// Something that can be locked, one turn after the other.
+enum Contender {
+    Plain {
+        way: Way,
+        file: File,
+        mode: Mode,
+        helper: Option<Helper>,
+    },
+    FdLock(fd_lock::RwLock<File>, Mode),
+    Engine(
+        clasp_engine::Lock,
+        Mode,
+        #[expect(dead_code, reason = "closes its locks")] clasp_engine::Owner,
+    ),
+    Guest(Box<Guest>, String, bool, tokio::runtime::Runtime),
+}
+
+/// A thread that waits for the lock, and wakes who asked.
+struct Helper {
+    ask: mpsc::Sender<()>,
+    got: mpsc::Receiver<std::io::Result<()>>,
+}
+
+impl Contender {
+    fn new(way: Way, path: &Path, exclusive: bool) -> Result<Contender> {
+        let mode = if exclusive {
+            Mode::Exclusive
+        } else {
+            Mode::Shared
+        };
+        let open = || {
+            File::options()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(path)
+        };
+        let folder = path.parent().context("a path in a folder")?;
+        let name = path.file_name().context("a name")?;
+        let name = name.to_str().context("a name in UTF-8")?.to_owned();
+        let guest = |suspending, family, order, configuration| -> Result<Contender> {
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(1)
+                .build()?;
+            let host = Host::new(suspending, configuration)?;
+            let space = Lockspace::open_ambient(folder)?.family(family).order(order);
+            let guest = runtime.block_on(host.guest(LockManager::global(), space))?;
+            Ok(Contender::Guest(
+                Box::new(guest),
+                name.clone(),
+                exclusive,
+                runtime,
+            ))
+        };
+        Ok(match way {
+            Way::Native(_) | Way::Std => Contender::Plain {
+                way,
+                file: open()?,
+                mode,
+                helper: None,
+            },
+            Way::NativeWake(family) => {
+                let file = open()?;
+                let own = file.try_clone()?;
+                let (ask, asked) = mpsc::channel();
+                let (tell, got) = mpsc::channel();
+                thread::spawn(move || {
+                    while asked.recv().is_ok() {
+                        if tell.send(native::lock(&own, family, mode)).is_err() {
+                            break;
+                        }
+                    }
+                });
+                Contender::Plain {
+                    way,
+                    file,
+                    mode,
+                    helper: Some(Helper { ask, got }),
+                }
+            }
+            Way::FdLock => Contender::FdLock(fd_lock::RwLock::new(open()?), mode),
+            Way::Engine(family, order) => {
+                let dir = Dir::open_ambient_dir(folder, ambient_authority())?;
+                let space = FileSpace::new(dir).family(family).order(order);
+                let owner = LockManager::global().owner(Limits::default());
+                let lock = owner.open(&Grant::new(space.into_space()), &name)?;
+                Contender::Engine(lock, mode, owner)
+            }
+            Way::Sync(family, order, configuration) => guest(false, family, order, configuration)?,
+            Way::Async(family, order, configuration) => guest(true, family, order, configuration)?,
+        })
+    }
+
+    /// Takes the lock; what is answered releases it.
+    fn acquire(&mut self) -> Result<Held<'_>> {
+        Ok(match self {
+            Contender::Plain {
+                way: Way::Std,
+                file,
+                mode,
+                ..
+            } => {
+                match mode {
+                    Mode::Exclusive => file.lock()?,
+                    Mode::Shared => file.lock_shared()?,
+                }
+                Box::new(|| Ok(file.unlock()?))
+            }
+            Contender::Plain {
+                way: Way::Native(family) | Way::NativeWake(family),
+                file,
+                mode,
+                helper,
+            } => {
+                match helper {
+                    None => native::lock(file, *family, *mode)?,
+                    Some(helper) => {
+                        if !native::try_lock(file, *family, *mode)? {
+                            helper.ask.send(())?;
+                            helper.got.recv()??;
+                        }
+                    }
+                }
+                // As the engine does: the lock file may have been removed.
+                ensure!(rustix::fs::fstat(&*file)?.st_nlink > 0);
+                Box::new(|| Ok(native::unlock(file, *family)?))
+            }
+            Contender::FdLock(lock, Mode::Exclusive) => {
+                let guard = lock.write()?;
+                Box::new(move || {
+                    drop(guard);
+                    Ok(())
+                })
+            }
+            Contender::FdLock(lock, Mode::Shared) => {
+                let guard = lock.read()?;
+                Box::new(move || {
+                    drop(guard);
+                    Ok(())
+                })
+            }
+            Contender::Engine(lock, mode, _) => {
+                let guard = lock.acquire_blocking(*mode, None)?;
+                Box::new(move || {
+                    drop(guard);
+                    Ok(())
+                })
+            }
+            Contender::Plain { .. } | Contender::Guest(..) => bail!("not one at a time"),
+        })
+    }
+
+    fn pairs(&mut self, count: u32) -> Result<u64> {
+        if let Contender::Guest(guest, name, exclusive, runtime) = self {
+            return runtime.block_on(guest.pairs(name, *exclusive, count));
+        }
+        let begun = now();
+        for _ in 0..count {
+            self.acquire()?()?;
+        }
+        Ok(now() - begun)
+    }
+
+    fn compete(&mut self, (hold, pause): (u64, u64), until: u64) -> Result<Vec<Turn>> {
+        if let Contender::Guest(guest, name, exclusive, runtime) = self {
+            return runtime.block_on(guest.compete(name, *exclusive, (hold, pause), until));
+        }
+        let mut turns = Vec::new();
+        let mut asked = now();
+        while asked < until {
+            let release = self.acquire()?;
+            let got = now();
+            let left = spin(got, hold);
+            release()?;
+            turns.push(Turn { asked, got, left });
+            asked = spin(now(), pause);
+        }
+        Ok(turns)
+    }
+}

@@ -1,0 +1,231 @@
+//! Hosts of the benchmark's guest, as an embedder would write them.
+
+use crate::turns::{Turn, now};
+use anyhow::{Result, anyhow};
+use clasp_host::{Limits, LockManager, LocksCtx, LocksCtxView, LocksView, Lockspace};
+use std::path::{Path, PathBuf};
+use wasmtime::{
+    Cache, CacheConfig, Config, Engine, Store,
+    component::{Component, Linker, ResourceTable},
+};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+mod blocking {
+    wasmtime::component::bindgen!({ path: "wit", world: "contender", require_store_data_send: true });
+}
+
+mod suspending {
+    wasmtime::component::bindgen!({
+        path: "wit",
+        world: "contender",
+        exports: { default: async },
+        require_store_data_send: true,
+    });
+}
+
+/// wasmtime's error as one of this program.
+fn boxed(error: wasmtime::Error) -> anyhow::Error {
+    anyhow::Error::from_boxed(error.into_boxed_dyn_error())
+}
+
+/// How wasmtime is configured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Configuration {
+    /// As it comes.
+    Default,
+    /// Without support for concurrency in components.
+    NoConcurrency,
+    /// For thousands of guests: small stacks and address spaces.
+    Many,
+}
+
+/// A guest that is compiled, and what it is linked with.
+pub(crate) struct Host {
+    engine: Engine,
+    component: Component,
+    linker: Linker<State>,
+    suspending: bool,
+}
+
+pub(crate) struct State {
+    table: ResourceTable,
+    wasi: WasiCtx,
+    locks: LocksCtx,
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
+    }
+}
+
+impl LocksView for State {
+    fn locks(&mut self) -> LocksCtxView<'_> {
+        LocksCtxView {
+            ctx: &mut self.locks,
+            table: &mut self.table,
+        }
+    }
+}
+
+/// The guest, where `cargo xtask guests` leaves it.
+fn guest() -> Result<PathBuf> {
+    let program = std::env::current_exe()?;
+    let guest = Path::new("guests/wasm32-wasip2/release/contender.wasm");
+    program
+        .ancestors()
+        .map(|folder| folder.join(guest))
+        .find(|path| path.is_file())
+        .ok_or_else(|| anyhow!("contender.wasm is not built: run `cargo xtask bench`"))
+}
+
+impl Host {
+    pub(crate) fn new(suspending: bool, configuration: Configuration) -> Result<Host> {
+        let guest = guest()?;
+        let mut config = Config::new();
+        match configuration {
+            Configuration::Default => {}
+            Configuration::NoConcurrency => {
+                config.concurrency_support(false);
+            }
+            Configuration::Many => {
+                config
+                    .memory_reservation(0)
+                    .memory_guard_size(0)
+                    .memory_reservation_for_growth(0)
+                    .async_stack_size(128 << 10)
+                    .max_wasm_stack(64 << 10);
+            }
+        }
+        let mut cache = CacheConfig::new();
+        cache.with_directory(guest.with_file_name("cache"));
+        config.cache(Some(Cache::new(cache).map_err(boxed)?));
+        let engine = Engine::new(&config).map_err(boxed)?;
+        let component = Component::from_file(&engine, &guest).map_err(boxed)?;
+        let mut linker = Linker::<State>::new(&engine);
+        let link = |linker: &mut Linker<State>| -> wasmtime::Result<()> {
+            if suspending {
+                wasmtime_wasi::p2::add_to_linker_async(linker)?;
+                clasp_host::p2::add_to_linker_async(linker)?;
+            } else {
+                wasmtime_wasi::p2::add_to_linker_sync(linker)?;
+                clasp_host::p2::add_to_linker_sync(linker)?;
+            }
+            linker
+                .root()
+                .func_wrap("now", |_: wasmtime::StoreContextMut<'_, State>, (): ()| {
+                    Ok((now(),))
+                })
+        };
+        link(&mut linker).map_err(boxed)?;
+        Ok(Host {
+            engine,
+            component,
+            linker,
+            suspending,
+        })
+    }
+
+    fn store(&self, manager: &LockManager, space: Lockspace) -> Store<State> {
+        let mut limits = Limits::default();
+        limits.waiter_threads = 1024;
+        let state = State {
+            table: ResourceTable::new(),
+            wasi: WasiCtx::builder().build(),
+            locks: LocksCtx::builder(manager)
+                .limits(limits)
+                .lockspace("data", space)
+                .build(),
+        };
+        Store::new(&self.engine, state)
+    }
+
+    /// A guest that may lock below `data`.
+    pub(crate) async fn guest(&self, manager: &LockManager, space: Lockspace) -> Result<Guest> {
+        let mut store = self.store(manager, space);
+        Ok(if self.suspending {
+            let guest =
+                suspending::Contender::instantiate_async(&mut store, &self.component, &self.linker)
+                    .await
+                    .map_err(boxed)?;
+            Guest::Suspending(store, guest)
+        } else {
+            let guest = blocking::Contender::instantiate(&mut store, &self.component, &self.linker)
+                .map_err(boxed)?;
+            Guest::Blocking(store, guest)
+        })
+    }
+}
+
+/// One guest in its store.
+pub(crate) enum Guest {
+    Blocking(Store<State>, blocking::Contender),
+    Suspending(Store<State>, suspending::Contender),
+}
+
+fn path(name: &str) -> String {
+    format!("data/{name}")
+}
+
+macro_rules! call {
+    ($guest:expr, $call:ident($($argument:expr),*)) => {
+        match $guest {
+            Guest::Blocking(store, guest) => guest.$call(store, $($argument),*).map_err(boxed)?,
+            Guest::Suspending(store, guest) => {
+                guest.$call(store, $($argument),*).await.map_err(boxed)?
+            }
+        }
+        .map_err(|error| anyhow!(error))
+    };
+}
+
+impl Guest {
+    pub(crate) async fn pairs(&mut self, name: &str, exclusive: bool, count: u32) -> Result<u64> {
+        call!(self, call_pairs(&path(name), exclusive, count))
+    }
+
+    pub(crate) async fn count(&mut self, name: &str, exclusive: bool, until: u64) -> Result<u64> {
+        call!(self, call_count(&path(name), exclusive, until))
+    }
+
+    pub(crate) async fn compete(
+        &mut self,
+        name: &str,
+        exclusive: bool,
+        (hold, pause): (u64, u64),
+        until: u64,
+    ) -> Result<Vec<Turn>> {
+        let name = path(name);
+        match self {
+            Guest::Blocking(store, guest) => {
+                let turns = guest.call_compete(store, &name, exclusive, hold, pause, until);
+                let turns = turns.map_err(boxed)?.map_err(|error| anyhow!(error))?;
+                Ok(turns
+                    .iter()
+                    .map(|t| Turn {
+                        asked: t.asked,
+                        got: t.got,
+                        left: t.left,
+                    })
+                    .collect())
+            }
+            Guest::Suspending(store, guest) => {
+                let turns = guest
+                    .call_compete(store, &name, exclusive, hold, pause, until)
+                    .await;
+                let turns = turns.map_err(boxed)?.map_err(|error| anyhow!(error))?;
+                Ok(turns
+                    .iter()
+                    .map(|t| Turn {
+                        asked: t.asked,
+                        got: t.got,
+                        left: t.left,
+                    })
+                    .collect())
+            }
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! clasp beside bare system calls and the libraries people use, in one run.
+//!
+//! Absolute times say little on a machine that does other things as well;
+//! the ratios of one run do. `cargo xtask bench` builds everything, sets the
+//! peers up and starts this.
+
+mod contend;
+mod host;
+mod inhost;
+mod machine;
+mod processes;
+mod report;
+mod scenarios;
+mod statistics;
+mod turns;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+
+#[derive(Parser)]
+#[command(about = "clasp beside bare system calls and the libraries people use")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run every comparison and write the report
+    Run {
+        /// Folder for the report
+        #[arg(long)]
+        out: PathBuf,
+        /// Python with the peers
+        #[arg(long)]
+        python: Option<PathBuf>,
+        /// The command `clasp` and a guest for it, for its starting time
+        #[arg(long, num_args = 2, value_names = ["CLASP", "GUEST"])]
+        start: Option<Vec<PathBuf>>,
+        /// Much shorter runs, to see that everything works
+        #[arg(long)]
+        quick: bool,
+        /// Only comparisons whose name contains this
+        #[arg(long)]
+        only: Option<String>,
+    },
+    /// One process of a comparison
+    #[command(hide = true)]
+    Contend(contend::Contend),
+    /// Many guests or tasks in one process
+    #[command(hide = true)]
+    Inhost(inhost::Inhost),
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().command {
+        Command::Run {
+            out,
+            python,
+            start,
+            quick,
+            only,
+        } => scenarios::run(&scenarios::Settings {
+            out,
+            python,
+            start,
+            quick,
+            only,
+        }),
+        Command::Contend(contend) => contend.run(),
+        Command::Inhost(inhost) => inhost.run(),
+    }
+}

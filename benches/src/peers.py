@@ -1,0 +1,63 @@
+"""Takes a lock over and over by way of a Python library: what `contend.rs` does
+for Rust. Arguments: library, what to do, lock file, mode, then numbers."""
+
+import sys
+import time
+from array import array
+
+library, what, path, mode = sys.argv[1:5]
+numbers = [int(n) for n in sys.argv[5:]]
+now = time.monotonic_ns
+
+if library == "fasteners":
+    import fasteners
+
+    lock = fasteners.InterProcessReaderWriterLock(path)
+    if mode == "exclusive":
+        acquire, release = lock.acquire_write_lock, lock.release_write_lock
+    else:
+        acquire, release = lock.acquire_read_lock, lock.release_read_lock
+elif library == "filelock":
+    import filelock
+
+    lock = filelock.FileLock(path)
+    acquire, release = lock.acquire, lock.release
+elif library == "portalocker":
+    import portalocker
+
+    lock = portalocker.Lock(path, timeout=1e9)
+    acquire, release = lock.acquire, lock.release
+else:
+    sys.exit(f"unknown library {library}")
+
+
+def spin(since, length):
+    time_ = since
+    while time_ < since + length:
+        time_ = now()
+    return time_
+
+
+if what == "pairs":
+    (count,) = numbers
+    begun = now()
+    for _ in range(count):
+        acquire()
+        release()
+    print(now() - begun)
+else:
+    hold, pause = numbers
+    print("ready", flush=True)
+    until = int(sys.stdin.readline())
+    turns = array("Q")
+    asked = now()
+    while asked < until:
+        acquire()
+        got = now()
+        left = spin(got, hold)
+        release()
+        turns.extend((asked, got, left))
+        asked = spin(now(), pause)
+    if sys.byteorder != "little":
+        turns.byteswap()
+    sys.stdout.buffer.write(turns.tobytes())

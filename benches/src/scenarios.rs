@@ -1,0 +1,459 @@
+//! The comparisons.
+
+use crate::{
+    inhost,
+    machine::Machine,
+    processes::{Competitor, Who, compete, output},
+    report,
+    statistics::{Contention, contention, hand_overs, median, quantile},
+};
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Instant,
+};
+
+pub(crate) struct Settings {
+    pub(crate) out: PathBuf,
+    pub(crate) python: Option<PathBuf>,
+    pub(crate) start: Option<Vec<PathBuf>>,
+    pub(crate) quick: bool,
+    pub(crate) only: Option<String>,
+}
+
+/// All that was found in one run.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Results {
+    pub(crate) machine: Machine,
+    pub(crate) quick: bool,
+    pub(crate) uncontended: Vec<Pair>,
+    pub(crate) hand_over: Vec<HandOver>,
+    pub(crate) contention: Vec<Contended>,
+    pub(crate) foreign: Vec<Foreign>,
+    pub(crate) readers_and_writer: Vec<ReadersAndWriter>,
+    pub(crate) in_host: Vec<InHost>,
+    pub(crate) memory: Vec<Memory>,
+    pub(crate) start: Option<Start>,
+}
+
+/// Acquire and release of a lock that nobody else wants.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Pair {
+    pub(crate) family: String,
+    pub(crate) way: String,
+    pub(crate) nanoseconds: f64,
+    /// To the same system calls made natively; the median of the rounds.
+    pub(crate) ratio: f64,
+}
+
+/// From the release of one process to the turn of another.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct HandOver {
+    pub(crate) way: String,
+    /// What the holder does after its release.
+    pub(crate) holder: String,
+    pub(crate) samples: usize,
+    /// Microseconds.
+    pub(crate) p50: f64,
+    pub(crate) p99: f64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Contended {
+    pub(crate) way: String,
+    pub(crate) processes: usize,
+    pub(crate) hold_us: u64,
+    pub(crate) found: Contention,
+}
+
+/// A program that knows nothing of clasp beside three busy guests.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Foreign {
+    pub(crate) foreign: String,
+    pub(crate) beside: String,
+    pub(crate) foreign_turns: usize,
+    pub(crate) other_turns: Vec<usize>,
+    pub(crate) foreign_worst_ms: f64,
+    pub(crate) violations: usize,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ReadersAndWriter {
+    pub(crate) way: String,
+    pub(crate) reader_turns: usize,
+    pub(crate) writer_turns: usize,
+    pub(crate) writer_worst_ms: f64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct InHost {
+    pub(crate) who: String,
+    pub(crate) mode: String,
+    pub(crate) count: usize,
+    pub(crate) found: inhost::Found,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Memory {
+    pub(crate) waiters: usize,
+    pub(crate) bytes_each: f64,
+}
+
+/// Until `clasp run` has run a guest, in milliseconds.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Start {
+    /// Nothing compiled before.
+    pub(crate) cold_ms: f64,
+    /// The guest was compiled before.
+    pub(crate) warm_ms: f64,
+}
+
+/// What `run` goes by.
+struct Run<'a> {
+    settings: &'a Settings,
+    folder: tempfile::TempDir,
+}
+
+pub(crate) fn run(settings: &Settings) -> Result<()> {
+    fs::create_dir_all(&settings.out)?;
+    // On a disk, as lock files are, rather than in memory.
+    let folder = tempfile::tempdir_in(&settings.out)?;
+    let run = Run { settings, folder };
+    let results = Results {
+        machine: Machine::this(run.folder.path()),
+        quick: settings.quick,
+        uncontended: run.part("uncontended", Run::uncontended)?,
+        hand_over: run.part("hand-over", Run::hand_over)?,
+        contention: run.part("contention", Run::contention)?,
+        foreign: run.part("foreign", Run::foreign)?,
+        readers_and_writer: run.part("readers-and-writer", Run::readers_and_writer)?,
+        in_host: run.part("in-host", Run::in_host)?,
+        memory: run.part("memory", Run::memory)?,
+        start: run.part("start", Run::start)?.pop(),
+    };
+    report::write(&results, &settings.out)
+}
+
+impl Run<'_> {
+    fn part<T>(&self, name: &str, part: fn(&Self) -> Result<Vec<T>>) -> Result<Vec<T>> {
+        if self
+            .settings
+            .only
+            .as_ref()
+            .is_some_and(|only| !name.contains(only.as_str()))
+        {
+            return Ok(Vec::new());
+        }
+        eprintln!("==> {name}");
+        part(self)
+    }
+
+    /// A lock file that no comparison before has used.
+    fn lock(&self) -> Result<PathBuf> {
+        let lock = tempfile::Builder::new()
+            .prefix("lock-")
+            .tempfile_in(&self.folder)?;
+        let (_, path) = lock.keep()?;
+        Ok(path)
+    }
+
+    fn peers(&self, libraries: &[&str]) -> Vec<Who> {
+        let python = self.settings.python.iter();
+        python
+            .flat_map(|python| libraries.iter().map(|name| Who::python(name, python)))
+            .collect()
+    }
+
+    fn seconds(&self, seconds: f64) -> f64 {
+        if self.settings.quick { 0.2 } else { seconds }
+    }
+
+    fn uncontended(&self) -> Result<Vec<Pair>> {
+        let families: [(&str, &[&str], &[&str]); 3] = [
+            ("posix", &[], &["fasteners"]),
+            ("flock", &["std", "fdlock"], &["filelock", "portalocker"]),
+            ("both", &[], &[]),
+        ];
+        let (rounds, count) = if self.settings.quick {
+            (1, 2_000)
+        } else {
+            (7, 100_000)
+        };
+        let mut found = Vec::new();
+        for (family, rust, python) in families {
+            let mut who = vec![Who::way(&format!("native-{family}"))];
+            who.extend(rust.iter().map(|way| Who::way(way)));
+            for order in ["kernel", "fair"] {
+                for way in ["engine", "sync", "async"] {
+                    who.push(Who::way(&format!("{way}-{family}-{order}")));
+                }
+            }
+            if family == "posix" {
+                for way in ["sync", "async"] {
+                    who.push(Who::way(&format!("{way}-posix-kernel-plain")));
+                }
+            }
+            who.extend(self.peers(python));
+            let lock = self.lock()?;
+            let mut times = vec![Vec::new(); who.len()];
+            for _ in 0..rounds {
+                for (who, times) in who.iter().zip(&mut times) {
+                    let count = if who.is_python() { count / 50 } else { count };
+                    times.push(who.pair(&lock, true, count)?);
+                }
+            }
+            for (who, own) in who.iter().zip(&times) {
+                let ratios = own.iter().zip(&times[0]).map(|(own, native)| own / native);
+                found.push(Pair {
+                    family: family.into(),
+                    way: who.way.clone(),
+                    nanoseconds: median(own.clone()),
+                    ratio: median(ratios.collect()),
+                });
+                eprintln!("{:?}", found.last());
+            }
+        }
+        Ok(found)
+    }
+
+    fn hand_over(&self) -> Result<Vec<HandOver>> {
+        let mut who: Vec<_> = [
+            "native-posix",
+            "native-posix-wake",
+            "sync-posix-fair",
+            "async-posix-fair",
+            "sync-posix-kernel",
+            "async-posix-kernel",
+        ]
+        .map(Who::way)
+        .into();
+        who.extend(self.peers(&["fasteners", "filelock", "portalocker"]));
+        let mut found = Vec::new();
+        for (holder, pause) in [("asks again at once", 0), ("pauses", 400)] {
+            let rounds = if self.settings.quick { 1 } else { 3 };
+            let mut samples = vec![Vec::new(); who.len()];
+            for _ in 0..rounds {
+                for (who, samples) in who.iter().zip(&mut samples) {
+                    let seconds = self.seconds(if who.is_python() { 5.0 } else { 2.0 });
+                    let competitor = |hold, pause| Competitor {
+                        who: who.clone(),
+                        exclusive: true,
+                        hold,
+                        pause,
+                    };
+                    // The pauses have no common measure, so the waiter asks at
+                    // any time of the holder's turn.
+                    let both = [competitor(300, pause), competitor(0, 517)];
+                    let logs = compete(&both, &self.lock()?, seconds)?;
+                    samples.extend(hand_overs(&logs[0], &logs[1]));
+                }
+            }
+            for (who, mut samples) in who.iter().zip(samples) {
+                samples.sort_unstable();
+                found.push(HandOver {
+                    way: who.way.clone(),
+                    holder: holder.into(),
+                    samples: samples.len(),
+                    p50: quantile(&samples, 0.5) as f64 / 1e3,
+                    p99: quantile(&samples, 0.99) as f64 / 1e3,
+                });
+                eprintln!("{:?}", found.last());
+            }
+        }
+        Ok(found)
+    }
+
+    fn contention(&self) -> Result<Vec<Contended>> {
+        let mut found = Vec::new();
+        let mut measure = |who: &Who, processes, hold_us, seconds| -> Result<()> {
+            let competitor = Competitor {
+                who: who.clone(),
+                exclusive: true,
+                hold: hold_us,
+                pause: 0,
+            };
+            let competitors = vec![competitor; processes];
+            let logs = compete(&competitors, &self.lock()?, self.seconds(seconds))?;
+            found.push(Contended {
+                way: who.way.clone(),
+                processes,
+                hold_us,
+                found: contention(&logs),
+            });
+            eprintln!("{:?}", found.last());
+            Ok(())
+        };
+        let rust = [
+            "native-posix",
+            "sync-posix-fair",
+            "async-posix-fair",
+            "sync-posix-kernel",
+        ];
+        for processes in [2, 4, 8, 16] {
+            for hold in [0, 20, 100] {
+                for way in rust {
+                    measure(&Who::way(way), processes, hold, 2.0)?;
+                }
+            }
+        }
+        for who in self.peers(&["fasteners", "filelock", "portalocker"]) {
+            measure(&who, 4, 100, 6.0)?;
+        }
+        Ok(found)
+    }
+
+    fn foreign(&self) -> Result<Vec<Foreign>> {
+        let mut found = Vec::new();
+        let mut others = vec![Who::way("native-posix")];
+        others.extend(self.peers(&["fasteners"]));
+        for foreign in others {
+            for beside in ["sync-posix-fair", "sync-posix-kernel", "native-posix"] {
+                let competitor = |who: &Who| Competitor {
+                    who: who.clone(),
+                    exclusive: true,
+                    hold: 100,
+                    pause: 0,
+                };
+                let beside = Who::way(beside);
+                let mut all = vec![competitor(&beside); 3];
+                all.push(competitor(&foreign));
+                let mut logs = compete(&all, &self.lock()?, self.seconds(3.0))?;
+                let violations = contention(&logs).violations;
+                let turns = logs.pop().unwrap_or_default();
+                let worst = turns.iter().map(|t| t.got - t.asked).max().unwrap_or(0);
+                found.push(Foreign {
+                    foreign: foreign.way.clone(),
+                    beside: beside.way.clone(),
+                    foreign_turns: turns.len(),
+                    other_turns: logs.iter().map(Vec::len).collect(),
+                    foreign_worst_ms: worst as f64 / 1e6,
+                    violations,
+                });
+                eprintln!("{:?}", found.last());
+            }
+        }
+        Ok(found)
+    }
+
+    fn readers_and_writer(&self) -> Result<Vec<ReadersAndWriter>> {
+        let mut who: Vec<_> = ["native-posix", "sync-posix-fair", "async-posix-fair"]
+            .map(Who::way)
+            .into();
+        who.extend(self.peers(&["fasteners"]));
+        let mut found = Vec::new();
+        for who in who {
+            let competitor = |exclusive, hold, pause| Competitor {
+                who: who.clone(),
+                exclusive,
+                hold,
+                pause,
+            };
+            // Readers that overlap: one comes before the others have gone.
+            let all = [
+                competitor(false, 2_000, 0),
+                competitor(false, 2_600, 0),
+                competitor(false, 3_100, 0),
+                competitor(true, 100, 1_000),
+            ];
+            let mut logs = compete(&all, &self.lock()?, self.seconds(4.0))?;
+            let writer = logs.pop().unwrap_or_default();
+            let worst = writer.iter().map(|t| t.got - t.asked).max().unwrap_or(0);
+            found.push(ReadersAndWriter {
+                way: who.way.clone(),
+                reader_turns: logs.iter().map(Vec::len).sum(),
+                writer_turns: writer.len(),
+                writer_worst_ms: worst as f64 / 1e6,
+            });
+            eprintln!("{:?}", found.last());
+        }
+        Ok(found)
+    }
+
+    fn in_host(&self) -> Result<Vec<InHost>> {
+        let counts: &[usize] = if self.settings.quick {
+            &[1, 100]
+        } else {
+            &[1, 10, 100, 1_000, 10_000]
+        };
+        let mut runs = Vec::new();
+        for count in counts {
+            runs.push(("exclusive", *count));
+        }
+        for count in [1, 2, 4, 8] {
+            runs.push(("shared", count));
+        }
+        let mut found = Vec::new();
+        for (mode, count) in runs {
+            for who in ["tokio", "engine", "guests"] {
+                let milliseconds = (self.seconds(2.0) * 1e3) as u64;
+                let folder = tempfile::tempdir_in(&self.folder)?;
+                let mut command = Command::new(std::env::current_exe()?);
+                command
+                    .args(["inhost", who])
+                    .arg(folder.path())
+                    .arg(mode)
+                    .args([count.to_string(), milliseconds.to_string()]);
+                let printed = output(&mut command)?;
+                found.push(InHost {
+                    who: who.into(),
+                    mode: mode.into(),
+                    count,
+                    found: serde_json::from_str(&printed)?,
+                });
+                eprintln!("{:?}", found.last());
+            }
+        }
+        Ok(found)
+    }
+
+    fn memory(&self) -> Result<Vec<Memory>> {
+        let program = std::env::current_exe()?.with_file_name("clasp-bench-memory");
+        let printed = output(Command::new(program).arg(self.folder.path()))?;
+        let found: Vec<Memory> = serde_json::from_str(&printed)?;
+        eprintln!("{found:?}");
+        Ok(found)
+    }
+
+    fn start(&self) -> Result<Vec<Start>> {
+        let Some([clasp, guest]) = self.settings.start.as_deref() else {
+            return Ok(Vec::new());
+        };
+        let home = tempfile::tempdir_in(&self.folder)?;
+        let rounds = if self.settings.quick { 1 } else { 5 };
+        let (mut cold, mut warm) = (Vec::new(), Vec::new());
+        for _ in 0..rounds {
+            let cache = home.path().join(".cache");
+            if cache.exists() {
+                fs::remove_dir_all(&cache)?;
+            }
+            cold.push(started(clasp, guest, home.path())?);
+            warm.push(started(clasp, guest, home.path())?);
+        }
+        let start = Start {
+            cold_ms: median(cold),
+            warm_ms: median(warm),
+        };
+        eprintln!("{start:?}");
+        Ok(vec![start])
+    }
+}
+
+/// Milliseconds until a guest has run.
+fn started(clasp: &Path, guest: &Path, home: &Path) -> Result<f64> {
+    let mut command = Command::new(clasp);
+    command
+        .args(["run", "--dir"])
+        .arg(format!("{}::data", home.display()))
+        .arg("--locks")
+        .arg(format!("{}::data", home.display()))
+        .arg(guest)
+        .env("HOME", home)
+        .env_remove("XDG_CACHE_HOME")
+        .current_dir(home);
+    let begun = Instant::now();
+    output(&mut command)?;
+    Ok(begun.elapsed().as_secs_f64() * 1e3)
+}

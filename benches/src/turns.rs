@@ -1,0 +1,60 @@
+//! Turns: when somebody asked for a lock, got it, and began to release it.
+
+use anyhow::{Context, Result};
+use std::io::{Read, Write};
+
+/// One acquisition. Times are nanoseconds of the machine's monotonic clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Turn {
+    pub(crate) asked: u64,
+    pub(crate) got: u64,
+    pub(crate) left: u64,
+}
+
+/// Now, on the clock that all processes of a machine share.
+pub(crate) fn now() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// Keeps the processor busy.
+pub(crate) fn spin(from: u64, length: u64) -> u64 {
+    let mut time = from;
+    while time < from + length {
+        std::hint::spin_loop();
+        time = now();
+    }
+    time
+}
+
+/// Writes turns as a child does: three numbers each, of eight bytes, the least
+/// first. Python writes the same.
+pub(crate) fn write(turns: &[Turn], mut to: impl Write) -> Result<()> {
+    let mut bytes = Vec::with_capacity(turns.len() * 24);
+    for turn in turns {
+        for time in [turn.asked, turn.got, turn.left] {
+            bytes.extend(time.to_le_bytes());
+        }
+    }
+    Ok(to.write_all(&bytes)?)
+}
+
+/// Reads what [`write`] wrote, to the end.
+pub(crate) fn read(mut from: impl Read) -> Result<Vec<Turn>> {
+    let mut bytes = Vec::new();
+    from.read_to_end(&mut bytes)?;
+    let number = |bytes: &[u8], at: usize| -> Result<u64> {
+        let bytes = bytes.get(at..at + 8).context("a turn was cut short")?;
+        Ok(u64::from_le_bytes(bytes.try_into()?))
+    };
+    bytes
+        .chunks(24)
+        .map(|turn| {
+            Ok(Turn {
+                asked: number(turn, 0)?,
+                got: number(turn, 8)?,
+                left: number(turn, 16)?,
+            })
+        })
+        .collect()
+}
