@@ -311,7 +311,7 @@ impl LockShared {
             place: None,
             alarm: None,
         };
-        Ok(Acquire(match waiting.submit()? {
+        Ok(Acquire(match waiting.submit(true)? {
             Some(held) => Stage::Granted(self.guard(held, mode, charge)),
             None => Stage::Waiting(waiting, charge),
         }))
@@ -533,8 +533,9 @@ struct Waiting {
 }
 
 impl Waiting {
-    /// Takes the lock or a place in its queue.
-    fn submit(&mut self) -> Result<Option<Held>, Error> {
+    /// Takes the lock or a place in its queue. `tried` says that the name was
+    /// looked up and the lock was not free a moment ago.
+    fn submit(&mut self, mut tried: bool) -> Result<Option<Held>, Error> {
         let lock = Arc::clone(&self.lock);
         let owner = &lock.owner;
         for _ in 0..REOPEN_LIMIT {
@@ -543,11 +544,11 @@ impl Waiting {
             }
             let entry = lock.entry(self.mode)?;
             // Never wait for a file that only its holder can still reach.
-            if !lock.is_named(&entry)? {
+            if !tried && !lock.is_named(&entry)? {
                 lock.reopen(&entry)?;
                 continue;
             }
-            match self.arrive(&entry)? {
+            match self.arrive(&entry, std::mem::take(&mut tried))? {
                 Attempt::Granted(hold) => return Ok(Some(Held { entry, hold })),
                 Attempt::Retired => lock.reopen(&entry)?,
                 Attempt::Busy => unreachable!("a request that finds it busy queues"),
@@ -573,11 +574,12 @@ impl Waiting {
     }
 
     /// Takes the lock or queues for it, unless the wait could never end.
-    fn arrive(&self, entry: &Arc<Entry>) -> Result<Attempt, Error> {
-        let owner = &self.lock.owner;
-        match entry.try_acquire(owner, self.mode)? {
-            Attempt::Busy => {}
-            done => return Ok(done),
+    fn arrive(&self, entry: &Arc<Entry>, tried: bool) -> Result<Attempt, Error> {
+        if !tried {
+            match entry.try_acquire(&self.lock.owner, self.mode)? {
+                Attempt::Busy => {}
+                done => return Ok(done),
+            }
         }
         let attempt = self.enqueue(entry)?;
         if let Attempt::Queued(_) = attempt {
@@ -681,7 +683,7 @@ impl Waiting {
             }
             Outcome::Moved => self.lock.reopen(&entry)?,
         }
-        self.submit()
+        self.submit(false)
     }
 }
 

@@ -13,6 +13,7 @@ pub(super) struct FileResource {
     family: Family,
     access: Access,
     tickets: Option<sys::FileTickets>,
+    spare: Arc<sys::Spare>,
 }
 
 impl FileResource {
@@ -27,6 +28,7 @@ impl FileResource {
             family,
             access,
             tickets,
+            spare: Arc::default(),
         }
     }
 }
@@ -55,7 +57,12 @@ impl Resource for FileResource {
     }
 
     fn begin_wait(&self, mode: Mode) -> Result<Arc<dyn Wait>, Error> {
-        let wait = translate(sys::KernelWait::new(&self.file, self.family, mode))?;
+        let wait = translate(sys::KernelWait::new(
+            &self.file,
+            &self.spare,
+            self.family,
+            mode,
+        ))?;
         Ok(Arc::new(wait))
     }
 

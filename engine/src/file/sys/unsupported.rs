@@ -6,7 +6,7 @@ use crate::{
     backend::{Cancel, Tickets, Turn, Wait, Waited},
     file::{Family, FileSystem},
 };
-use cap_std::fs::{Metadata, OpenOptions};
+use cap_std::fs::{Dir, Metadata, OpenOptions};
 use std::{fs::File, io, path::Path, sync::Arc};
 
 fn unsupported<T>() -> io::Result<T> {
@@ -28,6 +28,10 @@ pub(crate) fn never_wait(_: &mut OpenOptions) {}
 
 pub(crate) fn numbers(_: &Metadata) -> (u64, u64) {
     (0, 0)
+}
+
+pub(crate) fn plain_numbers(_: &Dir, _: &Path) -> Option<(u64, u64)> {
+    None
 }
 
 pub(crate) fn is_linked(_: &File) -> io::Result<bool> {
@@ -63,11 +67,14 @@ pub(crate) fn choose_wake_signal(_: Option<i32>) -> Result<(), Error> {
     Err(ErrorKind::Unsupported.into())
 }
 
+#[derive(Debug, Default)]
+pub(crate) struct Spare;
+
 /// Never made: [`new`](KernelWait::new) always fails.
 pub(crate) enum KernelWait {}
 
 impl KernelWait {
-    pub(crate) fn new(_: &File, _: Family, _: Mode) -> io::Result<KernelWait> {
+    pub(crate) fn new(_: &File, _: &Arc<Spare>, _: Family, _: Mode) -> io::Result<KernelWait> {
         unsupported()
     }
 }

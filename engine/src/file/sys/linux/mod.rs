@@ -9,16 +9,21 @@ mod wake;
 pub(crate) use lock::lock;
 pub(crate) use lock::{downgrade, try_lock, unlock};
 pub(crate) use tickets::{FileTickets, choose_order_folder};
-pub(crate) use wait::KernelWait;
+pub(crate) use wait::{KernelWait, Spare};
 pub(crate) use wake::choose_wake_signal;
 
 use crate::{ErrorKind, file::FileSystem};
-use cap_std::fs::{Metadata, MetadataExt, OpenOptions, OpenOptionsExt};
+use cap_std::fs::{Dir, Metadata, MetadataExt, OpenOptions, OpenOptionsExt};
 use rustix::{
-    fs::{FsWord, OFlags},
+    fs::{AtFlags, FileType, FsWord, OFlags},
     io::Errno,
 };
-use std::{fs::File, io, os::fd::AsFd};
+use std::{
+    fs::File,
+    io,
+    os::fd::AsFd,
+    path::{Component, Path},
+};
 
 /// What an error number means for a lock, if the number says more than
 /// `io::ErrorKind` does.
@@ -57,6 +62,19 @@ pub(crate) fn never_wait(options: &mut OpenOptions) {
 /// Device and inode.
 pub(crate) fn numbers(metadata: &Metadata) -> (u64, u64) {
     (metadata.dev(), metadata.ino())
+}
+
+/// Device and inode of what a name in a folder leads to, unless there is more
+/// to the name than one component that is no symlink.
+#[doc(alias = "fstatat")]
+pub(crate) fn plain_numbers(folder: &Dir, name: &Path) -> Option<(u64, u64)> {
+    let mut components = name.components();
+    let (Some(Component::Normal(_)), None) = (components.next(), components.next()) else {
+        return None;
+    };
+    let found = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    let symlink = FileType::from_raw_mode(found.st_mode).is_symlink();
+    (!symlink).then_some((found.st_dev, found.st_ino))
 }
 
 /// Whether the file still has a name.

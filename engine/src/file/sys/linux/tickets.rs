@@ -19,7 +19,7 @@
 
 use super::{
     lock::{Range, conflict, lock_range, unlock_range},
-    wait::Call,
+    wait::{Call, Spare},
     wake,
 };
 use crate::{
@@ -185,6 +185,7 @@ pub(crate) struct FileTickets {
     look: &'static File,
     /// What this lock file's own ticket lies on, once it has had to wait.
     own: OnceLock<Arc<File>>,
+    spare: Arc<Spare>,
 }
 
 impl FileTickets {
@@ -209,6 +210,7 @@ impl FileTickets {
             region,
             look,
             own: OnceLock::new(),
+            spare: Arc::default(),
         })
     }
 
@@ -233,7 +235,7 @@ impl Tickets for FileTickets {
         let turn = || -> io::Result<FileTurn> {
             let file = Arc::clone(self.own()?);
             Ok(FileTurn {
-                call: Call::new(&file)?,
+                call: Call::new(&file, &self.spare)?,
                 file,
                 region: self.region,
                 mode,

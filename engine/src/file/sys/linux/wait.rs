@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::Arc,
 };
 
 /// A request that waits in the kernel for a lock.
@@ -21,9 +22,14 @@ pub(crate) struct KernelWait {
 }
 
 impl KernelWait {
-    pub(crate) fn new(file: impl AsFd, family: Family, mode: Mode) -> io::Result<KernelWait> {
+    pub(crate) fn new(
+        file: impl AsFd,
+        spare: &Arc<Spare>,
+        family: Family,
+        mode: Mode,
+    ) -> io::Result<KernelWait> {
         Ok(KernelWait {
-            call: Call::new(file)?,
+            call: Call::new(file, spare)?,
             family,
             mode,
         })
@@ -48,9 +54,15 @@ impl Wait for KernelWait {
 /// racing grant has left on it, the engine unlocks explicitly once `run` has
 /// returned. Closing would not do, since a forked child may share it.
 pub(super) struct Call {
-    descriptor: OwnedFd,
+    /// Taken out on drop only.
+    descriptor: Option<OwnedFd>,
+    spare: Arc<Spare>,
     state: Mutex<State>,
 }
+
+/// A descriptor that a wait has left for the next one on the same description.
+#[derive(Debug, Default)]
+pub(crate) struct Spare(Mutex<Option<OwnedFd>>);
 
 struct State {
     cancelled: bool,
@@ -60,11 +72,16 @@ struct State {
 }
 
 impl Call {
-    pub(super) fn new(file: impl AsFd) -> io::Result<Call> {
+    pub(super) fn new(file: impl AsFd, spare: &Arc<Spare>) -> io::Result<Call> {
         // Opened now, so that cancelling cannot fail for want of it.
         wake::unlockable()?;
+        let descriptor = match spare.0.lock().take() {
+            Some(descriptor) => descriptor,
+            None => rustix::io::fcntl_dupfd_cloexec(file, 0)?,
+        };
         Ok(Call {
-            descriptor: rustix::io::fcntl_dupfd_cloexec(file, 0)?,
+            descriptor: Some(descriptor),
+            spare: Arc::clone(spare),
             state: Mutex::new(State {
                 cancelled: false,
                 thread: None,
@@ -73,11 +90,16 @@ impl Call {
         })
     }
 
+    fn descriptor(&self) -> Result<BorrowedFd<'_>, Errno> {
+        // There is one until this is dropped.
+        self.descriptor.as_ref().map(AsFd::as_fd).ok_or(Errno::BADF)
+    }
+
     /// Calls `f` until it ends other than by somebody else's signal, or this
     /// is cancelled.
     fn call(&self, f: impl Fn(BorrowedFd<'_>) -> Result<(), Errno>) -> Result<(), Errno> {
         loop {
-            match f(self.descriptor.as_fd()) {
+            match f(self.descriptor()?) {
                 Err(Errno::INTR) if !self.state.lock().cancelled => {}
                 ended => return ended,
             }
@@ -120,9 +142,10 @@ impl Call {
         state.cancelled = true;
         match state.thread {
             Some(thread) => {
-                // SAFETY: the descriptor was made for this wait and is private
-                // to it; `wait` ends on any error once we are cancelled.
-                let disarmed = unsafe { wake::disarm(self.descriptor.as_fd()) };
+                let disarmed = self.descriptor().map_err(io::Error::from);
+                // SAFETY: the descriptor was made for waits and is private to
+                // this one; `call` ends on any error once we are cancelled.
+                let disarmed = disarmed.and_then(|own| unsafe { wake::disarm(own) });
                 // SAFETY: the thread takes itself out of `state` before it
                 // leaves `run`, and we hold `state`.
                 unsafe { thread.interrupt() };
@@ -136,6 +159,15 @@ impl Call {
             }
             None if state.running => Cancel::Abandoned,
             None => Cancel::Prompt,
+        }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        // One that was cancelled leads to the description no more.
+        if !self.state.lock().cancelled {
+            *self.spare.0.lock() = self.descriptor.take();
         }
     }
 }

@@ -117,15 +117,18 @@ impl Wakeable {
         let mut old = MaybeUninit::<libc::sigset_t>::zeroed();
         // SAFETY: both sets are valid for writes; `sigemptyset` initializes
         // the one that is read, and the signal number is a valid one.
-        unsafe {
+        let was_blocked = unsafe {
             libc::sigemptyset(set.as_mut_ptr());
             libc::sigaddset(set.as_mut_ptr(), self.signal);
             libc::pthread_sigmask(libc::SIG_UNBLOCK, set.as_ptr(), old.as_mut_ptr());
-        }
+            libc::sigismember(old.as_ptr(), self.signal) == 1
+        };
         let result = f();
-        // SAFETY: `old` was filled in above.
-        unsafe {
-            libc::pthread_sigmask(libc::SIG_SETMASK, old.as_ptr(), ptr::null_mut());
+        if was_blocked {
+            // SAFETY: `set` was filled in above; it holds this signal alone.
+            unsafe {
+                libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), ptr::null_mut());
+            }
         }
         result
     }
