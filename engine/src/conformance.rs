@@ -4,11 +4,14 @@
 //! A back end's tests implement [`World`] and call [`run`]. Two managers stand
 //! for two processes here; processes proper are tested elsewhere.
 
+mod order;
+
 use crate::{
     Ceilings, Error, ErrorKind, Grant, Guard, Limits, Lock, LockManager, Mode, Owner,
     backend::Space,
 };
 use Mode::{Exclusive, Shared};
+use order::*;
 use std::{
     future::Future,
     pin::pin,
@@ -35,6 +38,9 @@ pub trait World {
 
     /// Removes a lock's name.
     fn unlink(&self, name: &str);
+
+    /// Whether hosts have an order, see [`Tickets`](crate::backend::Tickets).
+    fn is_fair(&self) -> bool;
 }
 
 /// Runs every case, each in a world of its own.
@@ -83,6 +89,13 @@ cases! {
     shared_only_grants
     asynchronous_requests_wake_their_task
     a_storm_of_requests
+    a_grant_that_is_not_polled_goes_to_the_next
+    nobody_waits_for_a_store_that_is_not_polled
+    a_grant_that_is_polled_stays
+    readers_do_not_pass_a_foreign_writer
+    a_foreign_writer_that_gives_up_lets_readers_in
+    a_busy_host_lets_others_in
+    a_lock_is_passed_on_in_order
 }
 
 /// One process with one owner.
@@ -402,6 +415,9 @@ fn a_cycle_of_owners_is_refused(world: &dyn World) {
     second.must_block();
     let refused = open(2, 0).acquire_blocking(Exclusive, None);
     assert_eq!(kind(refused), Some(ErrorKind::Deadlock));
+    let deadlocks = here.manager.deadlocks();
+    assert_eq!(deadlocks.len(), 1);
+    assert_eq!(deadlocks[0].locks, names);
     let [a, b, c] = guards;
     drop(c);
     drop(second.finish());

@@ -12,7 +12,7 @@ use clasp_engine::{
 use std::sync::Arc;
 use tempfile::TempDir;
 
-struct InMemory(Memory);
+struct InMemory(Memory, bool);
 
 impl World for InMemory {
     fn space(&self) -> Arc<dyn Space> {
@@ -21,6 +21,10 @@ impl World for InMemory {
 
     fn unlink(&self, name: &str) {
         self.0.unlink(name);
+    }
+
+    fn is_fair(&self) -> bool {
+        self.1
     }
 }
 
@@ -38,6 +42,10 @@ impl World for Folder {
     fn unlink(&self, name: &str) {
         std::fs::remove_file(self.0.path().join(name)).unwrap();
     }
+
+    fn is_fair(&self) -> bool {
+        self.2 == Order::Fair
+    }
 }
 
 fn folder(family: Family, order: Order) {
@@ -46,12 +54,12 @@ fn folder(family: Family, order: Order) {
 
 #[test]
 fn memory() {
-    run(&|| Box::new(InMemory(Memory::new())));
+    run(&|| Box::new(InMemory(Memory::new(), false)));
 }
 
 #[test]
 fn fair_memory() {
-    run(&|| Box::new(InMemory(Memory::fair())));
+    run(&|| Box::new(InMemory(Memory::fair(), true)));
 }
 
 #[test]

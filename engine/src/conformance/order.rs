@@ -1,0 +1,174 @@
+//! Order: within a host, between hosts, and what becomes of those who do not
+//! take their turn.
+
+use super::{
+    Exclusive, Flag, Process, SURELY, Shared, World, acquire, block_on, kind, poll, start,
+};
+use crate::ErrorKind;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+pub(super) fn a_grant_that_is_not_polled_goes_to_the_next(world: &dyn World) {
+    let here = Process::new(world);
+    let (_a, holder) = here.lock();
+    let (_b, asleep) = here.lock();
+    let (_c, next) = here.lock();
+    let (_d, last) = here.lock();
+    let guard = holder.try_acquire(Exclusive).unwrap();
+    let flag = Arc::<Flag>::default();
+    let mut sleeper = asleep.start_acquire(Exclusive, None).unwrap();
+    assert!(poll(&mut sleeper, &flag).is_pending());
+    let next = acquire(next, Exclusive);
+    next.must_block();
+    let last = acquire(last, Exclusive);
+    last.must_block();
+    drop(guard);
+    // It is woken, and does nothing.
+    let inside = next.finish();
+    assert!(flag.0.load(Ordering::SeqCst));
+    assert!(sleeper.is_ready());
+    // It is the first again as soon as it looks.
+    assert!(poll(&mut sleeper, &flag).is_pending());
+    drop(inside);
+    let inside = block_on(sleeper).unwrap();
+    last.must_block();
+    drop(inside);
+    drop(last.finish());
+}
+
+pub(super) fn nobody_waits_for_a_store_that_is_not_polled(world: &dyn World) {
+    let (here, there) = (Process::new(world), Process::new(world));
+    let (_a, holder) = here.lock();
+    let (_b, asleep) = here.lock();
+    let (_c, foreign) = there.lock();
+    let guard = holder.try_acquire(Exclusive).unwrap();
+    let short = Some(Duration::from_millis(300));
+    let forgotten = asleep.start_acquire(Shared, short).unwrap();
+    let waiting = acquire(foreign, Exclusive);
+    waiting.must_block();
+    drop(guard);
+    drop(waiting.finish());
+    // Free again, it gets it at once, or its time is over.
+    let result = block_on(forgotten);
+    assert!(matches!(kind(result), None | Some(ErrorKind::TimedOut)));
+}
+
+pub(super) fn a_grant_that_is_polled_stays(world: &dyn World) {
+    let here = Process::new(world);
+    let (_a, holder) = here.lock();
+    let (_b, first) = here.lock();
+    let (_c, second) = here.lock();
+    let guard = holder.try_acquire(Exclusive).unwrap();
+    let request = first.start_acquire(Exclusive, None).unwrap();
+    let waiting = acquire(second, Exclusive);
+    waiting.must_block();
+    drop(guard);
+    let guard = block_on(request).unwrap();
+    // Longer than any patience.
+    for _ in 0..5 {
+        waiting.must_block();
+    }
+    guard.release().unwrap();
+    drop(waiting.finish());
+}
+
+pub(super) fn readers_do_not_pass_a_foreign_writer(world: &dyn World) {
+    if !world.is_fair() {
+        return;
+    }
+    let (here, there) = (Process::new(world), Process::new(world));
+    let (_a, reader) = here.lock();
+    let (_b, late) = here.lock();
+    let (_c, writer) = there.lock();
+    let first = reader.try_acquire(Shared).unwrap();
+    let writing = acquire(writer, Exclusive);
+    writing.must_block();
+    assert_eq!(kind(late.try_acquire(Shared)), Some(ErrorKind::WouldBlock));
+    // Nobody waits for itself (S9).
+    let second = reader.try_acquire(Shared).unwrap();
+    let late = acquire(late, Shared);
+    late.must_block();
+    drop((first, second));
+    drop(writing.finish());
+    drop(late.finish());
+}
+
+pub(super) fn a_foreign_writer_that_gives_up_lets_readers_in(world: &dyn World) {
+    if !world.is_fair() {
+        return;
+    }
+    let (here, there) = (Process::new(world), Process::new(world));
+    let (_a, reader) = here.lock();
+    let (_b, late) = here.lock();
+    let (_c, later) = here.lock();
+    let (_d, writer) = there.lock();
+    let first = reader.try_acquire(Shared).unwrap();
+    let writing = writer.start_acquire(Exclusive, None).unwrap();
+    // A request of another thread has its ticket once others see it.
+    while later.try_acquire(Shared).is_ok() {
+        std::thread::yield_now();
+    }
+    let late = acquire(late, Shared);
+    late.must_block();
+    let flag = Arc::<Flag>::default();
+    let mut later = later.start_acquire(Shared, None).unwrap();
+    assert!(poll(&mut later, &flag).is_pending());
+    drop(writing);
+    // The first reader still holds.
+    drop(late.finish());
+    drop(block_on(later).unwrap());
+    first.release().unwrap();
+}
+
+pub(super) fn a_busy_host_lets_others_in(world: &dyn World) {
+    if !world.is_fair() {
+        return;
+    }
+    let (busy, other) = (Arc::new(Process::new(world)), Process::new(world));
+    let done = Arc::<AtomicBool>::default();
+    let crowd: Vec<_> = [Exclusive, Exclusive, Shared, Shared]
+        .into_iter()
+        .map(|mode| {
+            let (busy, done) = (Arc::clone(&busy), Arc::clone(&done));
+            start(move || {
+                let (_owner, lock) = busy.lock();
+                while !done.load(Ordering::SeqCst) {
+                    drop(lock.acquire_blocking(mode, Some(SURELY)).unwrap());
+                }
+            })
+        })
+        .collect();
+    let (_owner, lock) = other.lock();
+    for turn in 0..50 {
+        let mode = if turn % 2 == 0 { Exclusive } else { Shared };
+        drop(lock.acquire_blocking(mode, Some(SURELY)).unwrap());
+    }
+    done.store(true, Ordering::SeqCst);
+    crowd.into_iter().for_each(|one| one.finish());
+}
+
+pub(super) fn a_lock_is_passed_on_in_order(world: &dyn World) {
+    const CROWD: usize = 200;
+    let (here, there) = (Process::new(world), Process::new(world));
+    let (_a, holder) = here.lock();
+    let guard = holder.try_acquire(Exclusive).unwrap();
+    let mut requests = Vec::new();
+    for _ in 0..CROWD {
+        let (owner, lock) = here.lock();
+        requests.push((lock.start_acquire(Exclusive, None).unwrap(), owner));
+    }
+    let (_b, foreign) = there.lock();
+    let foreign = start(move || drop(foreign.acquire_blocking(Exclusive, None).unwrap()));
+    foreign.must_block();
+    drop(guard);
+    // More than one tenure, so the other host is let in on the way.
+    for (request, _owner) in requests {
+        drop(block_on(request).unwrap());
+    }
+    foreign.finish();
+}
