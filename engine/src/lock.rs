@@ -10,7 +10,7 @@ use crate::{
     policy::Grant,
     queue::{HoldId, Ticket},
     request::{Outcome, Progress, Request},
-    sync::Mutex,
+    sync::{Mutex, thread},
     threads::Job,
     timer,
 };
@@ -23,7 +23,6 @@ use std::{
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
     task::{Context, Poll, Wake, Waker},
-    thread::Thread,
     time::{Duration, Instant},
 };
 
@@ -458,7 +457,7 @@ impl Acquire {
 
     /// Waits on the calling thread.
     fn block(mut self) -> Result<Guard, Error> {
-        struct Unpark(Thread);
+        struct Unpark(thread::Thread);
         impl Wake for Unpark {
             fn wake(self: Arc<Self>) {
                 self.0.unpark();
@@ -471,7 +470,7 @@ impl Acquire {
                 Step::Wait | Step::Run(_) => unreachable!("a granted request has ended"),
             };
         }
-        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+        let waker = Waker::from(Arc::new(Unpark(thread::current())));
         loop {
             match self.advance(&waker) {
                 Step::Ended(result) => return result,
@@ -479,7 +478,7 @@ impl Acquire {
                     job.wait();
                     Box::new(job).finish();
                 }
-                Step::Wait => std::thread::park(),
+                Step::Wait => thread::park(),
             }
         }
     }

@@ -1,16 +1,27 @@
 //! A mutex and a condition variable that do not know poison: every critical
 //! section of this crate leaves its data consistent wherever it could panic.
+//!
+//! With `--cfg shuttle` they, and threads, are those of `shuttle`, which tries
+//! out in which order threads may run; see `tests/models.rs`.
 
+#[cfg(shuttle)]
+use shuttle::sync as base;
+#[cfg(not(shuttle))]
+use std::sync as base;
 use std::{sync::PoisonError, time::Duration};
 
-pub(crate) use std::sync::MutexGuard;
+pub(crate) use base::MutexGuard;
+#[cfg(shuttle)]
+pub(crate) use shuttle::thread;
+#[cfg(not(shuttle))]
+pub(crate) use std::thread;
 
 #[derive(Debug, Default)]
-pub(crate) struct Mutex<T>(std::sync::Mutex<T>);
+pub(crate) struct Mutex<T>(base::Mutex<T>);
 
 impl<T> Mutex<T> {
     pub(crate) const fn new(value: T) -> Mutex<T> {
-        Mutex(std::sync::Mutex::new(value))
+        Mutex(base::Mutex::new(value))
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
@@ -19,7 +30,7 @@ impl<T> Mutex<T> {
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Condvar(std::sync::Condvar);
+pub(crate) struct Condvar(base::Condvar);
 
 impl Condvar {
     pub(crate) fn wait<'a, T>(&self, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {

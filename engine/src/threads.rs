@@ -2,7 +2,7 @@
 
 use crate::{
     Error, ErrorKind,
-    sync::{Condvar, Mutex},
+    sync::{Condvar, Mutex, thread},
 };
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -29,6 +29,8 @@ struct Pool {
     threads: usize,
     /// Threads that will look for a job before they wait for anything.
     free: usize,
+    /// The manager is gone: those that have nothing to do end.
+    closed: bool,
 }
 
 /// A pool that starts a thread for each job, up to a ceiling: jobs wait in the
@@ -74,7 +76,7 @@ impl Threads {
         locked.threads += 1;
         drop(locked);
         let shared = Arc::clone(&self.pool);
-        let started = std::thread::Builder::new()
+        let started = thread::Builder::new()
             .name("clasp-wait".into())
             .stack_size(STACK_BYTES)
             .spawn(move || work(&shared, job));
@@ -90,6 +92,14 @@ impl Threads {
     }
 }
 
+impl Drop for Threads {
+    fn drop(&mut self) {
+        let (pool, wake) = &*self.pool;
+        pool.lock().closed = true;
+        wake.notify_all();
+    }
+}
+
 fn work(shared: &(Mutex<Pool>, Condvar), mut job: Box<dyn Job>) {
     let (pool, wake) = shared;
     loop {
@@ -102,9 +112,11 @@ fn work(shared: &(Mutex<Pool>, Condvar), mut job: Box<dyn Job>) {
                 locked.free -= 1;
                 break job;
             }
-            let (woken, timed_out) = wake.wait_timeout(locked, IDLE);
-            locked = woken;
-            if timed_out && locked.jobs.is_empty() {
+            let mut ends = locked.closed;
+            if !ends {
+                (locked, ends) = wake.wait_timeout(locked, IDLE);
+            }
+            if ends && locked.jobs.is_empty() {
                 locked.free -= 1;
                 locked.threads -= 1;
                 return;
