@@ -87,6 +87,8 @@ struct State {
     place: Place,
     /// The timer is set to go the rounds.
     rounds: bool,
+    /// Set while a helper thread passes on the result of its wait.
+    helper: Option<Helper>,
     /// The newest first; more than one only if an early one was opened for
     /// shared requests only.
     resources: Vec<Arc<dyn Resource>>,
@@ -145,6 +147,14 @@ pub(crate) enum Attempt {
     Retired,
 }
 
+/// A helper thread that passes on the result of its wait. What waits next is
+/// given to it: a request that has its turn must not lose its thread, and its
+/// owner's share, to another before it waits for the lock.
+struct Helper {
+    charge: Option<Charge>,
+    next: Option<WaitJob>,
+}
+
 /// What a [`WaitJob`] waits for.
 enum Awaited {
     Lock(Arc<dyn Wait>, Arc<dyn Resource>),
@@ -156,7 +166,7 @@ pub(crate) struct WaitJob {
     entry: Arc<Entry>,
     id: u64,
     awaited: Awaited,
-    /// The share of the owner's helper threads, while it waits.
+    /// The share of the owner's helper threads, if it runs on one.
     charge: Option<Charge>,
     result: Option<Result<Waited, Error>>,
 }
@@ -167,17 +177,31 @@ impl Job for WaitJob {
             Awaited::Lock(wait, _) => wait.run(),
             Awaited::Turn(turn) => turn.run(),
         });
-        self.charge = None;
     }
 
-    fn finish(self: Box<Self>) {
-        match (self.result, self.awaited) {
-            (Some(result), Awaited::Lock(_, resource)) => {
-                self.entry.wait_ended(self.id, result, &*resource);
+    fn finish(self: Box<Self>) -> Option<Box<dyn Job>> {
+        let WaitJob {
+            entry,
+            id,
+            awaited,
+            charge,
+            result,
+        } = *self;
+        let result = result?;
+        let next = entry.update(|state, wakers| {
+            // A share belongs to a helper.
+            let helper = charge.map(|charge| Helper {
+                charge: Some(charge),
+                next: None,
+            });
+            state.helper = helper;
+            match &awaited {
+                Awaited::Lock(_, of) => state.wait_ended(&entry, id, result, &**of, wakers),
+                Awaited::Turn(of) => state.turn_ended(&entry, id, result, &**of, wakers),
             }
-            (Some(result), Awaited::Turn(turn)) => self.entry.turn_ended(self.id, result, &*turn),
-            (None, _) => {}
-        }
+            state.helper.take()?.next
+        });
+        next.map(|job| Box::new(job) as Box<dyn Job>)
     }
 }
 
@@ -199,6 +223,7 @@ impl Entry {
                 taken: Instant::now(),
                 place: Place::None,
                 rounds: false,
+                helper: None,
                 resources: vec![opened.resource],
                 waits: 0,
             }),
@@ -350,66 +375,6 @@ impl Entry {
         });
     }
 
-    /// A kernel wait has ended. Anything that is not ours any more, such as
-    /// the grant of a wait that was given up, is unlocked.
-    fn wait_ended(self: &Arc<Self>, ended: u64, result: Result<Waited, Error>, of: &dyn Resource) {
-        self.update(|state, wakers| {
-            match std::mem::replace(&mut state.outside, Outside::Free) {
-                Outside::Waiting {
-                    id,
-                    ticket,
-                    resource,
-                    mode,
-                    ..
-                } if id == ended => state.waited(self, ticket, result, (resource, mode), wakers),
-                Outside::Cancelling { id, resource, then } if id == ended => {
-                    // A grant may have raced with the cancellation, and the
-                    // description may live on in a forked child.
-                    state.unlock(self, &*resource);
-                    wakers.extend(then.and_then(|(request, outcome)| request.complete(outcome)));
-                    self.settled.notify_all();
-                }
-                other => {
-                    state.outside = other;
-                    if let Err(error) = of.unlock() {
-                        tracing::error!(target: "clasp", lock = ?self.identity, %error, "cannot unlock");
-                    }
-                    return;
-                }
-            }
-            state.advance(self, wakers);
-        });
-    }
-
-    /// The wait for a turn has ended. A ticket that is not wanted any more is
-    /// given back.
-    fn turn_ended(self: &Arc<Self>, ended: u64, result: Result<Waited, Error>, of: &dyn Turn) {
-        self.update(|state, wakers| {
-            match std::mem::replace(&mut state.place, Place::None) {
-                Place::Waiting {
-                    id, ticket, turn, ..
-                } if id == ended => {
-                    // That there is no order to be had is no reason to fail.
-                    if let Err(error) = result {
-                        tracing::warn!(target: "clasp::order", lock = ?self.identity, %error, "no order between hosts");
-                    }
-                    state.place = Place::First { ticket, turn };
-                }
-                Place::Cancelling { id, turn, then } if id == ended => {
-                    turn.end();
-                    wakers.extend(then.and_then(|(request, outcome)| request.complete(outcome)));
-                    self.settled.notify_all();
-                }
-                other => {
-                    state.place = other;
-                    of.end();
-                    return;
-                }
-            }
-            state.advance(self, wakers);
-        });
-    }
-
     /// Looks for those who do not take their turn: grants that nobody polls
     /// for, and a host that has been first for too long.
     fn go_round(self: &Arc<Self>) {
@@ -480,6 +445,76 @@ impl State {
                 Attempt::Retired
             }
         })
+    }
+
+    /// A kernel wait has ended. Anything that is not ours any more, such as
+    /// the grant of a wait that was given up, is unlocked.
+    fn wait_ended(
+        &mut self,
+        entry: &Arc<Entry>,
+        ended: u64,
+        result: Result<Waited, Error>,
+        of: &dyn Resource,
+        wakers: &mut Wakers,
+    ) {
+        match std::mem::replace(&mut self.outside, Outside::Free) {
+            Outside::Waiting {
+                id,
+                ticket,
+                resource,
+                mode,
+                ..
+            } if id == ended => self.waited(entry, ticket, result, (resource, mode), wakers),
+            Outside::Cancelling { id, resource, then } if id == ended => {
+                // A grant may have raced with the cancellation, and the
+                // description may live on in a forked child.
+                self.unlock(entry, &*resource);
+                wakers.extend(then.and_then(|(request, outcome)| request.complete(outcome)));
+                entry.settled.notify_all();
+            }
+            other => {
+                self.outside = other;
+                if let Err(error) = of.unlock() {
+                    tracing::error!(target: "clasp", lock = ?entry.identity, %error, "cannot unlock");
+                }
+                return;
+            }
+        }
+        self.advance(entry, wakers);
+    }
+
+    /// The wait for a turn has ended. A ticket that is not wanted any more is
+    /// given back.
+    fn turn_ended(
+        &mut self,
+        entry: &Arc<Entry>,
+        ended: u64,
+        result: Result<Waited, Error>,
+        of: &dyn Turn,
+        wakers: &mut Wakers,
+    ) {
+        match std::mem::replace(&mut self.place, Place::None) {
+            Place::Waiting {
+                id, ticket, turn, ..
+            } if id == ended => {
+                // That there is no order to be had is no reason to fail.
+                if let Err(error) = result {
+                    tracing::warn!(target: "clasp::order", lock = ?entry.identity, %error, "no order between hosts");
+                }
+                self.place = Place::First { ticket, turn };
+            }
+            Place::Cancelling { id, turn, then } if id == ended => {
+                turn.end();
+                wakers.extend(then.and_then(|(request, outcome)| request.complete(outcome)));
+                entry.settled.notify_all();
+            }
+            other => {
+                self.place = other;
+                of.end();
+                return;
+            }
+        }
+        self.advance(entry, wakers);
     }
 
     /// Whether a wait of ours is on its way out of the kernel.
@@ -847,9 +882,17 @@ impl State {
         if front.request.runs_own_wait {
             wakers.extend(front.request.offer(job));
         } else {
-            job.charge = Some(front.owner.waiter_threads.take()?);
-            let manager = entry.manager.upgrade().ok_or(ErrorKind::Lost)?;
-            manager.threads.spawn(Box::new(job))?;
+            let quota = &front.owner.waiter_threads;
+            let helper = self.helper.as_mut().filter(|h| h.next.is_none());
+            if let Some(helper) = helper {
+                let own = helper.charge.take().filter(|charge| charge.is_of(quota));
+                job.charge = Some(own.map_or_else(|| quota.take(), Ok)?);
+                helper.next = Some(job);
+            } else {
+                job.charge = Some(quota.take()?);
+                let manager = entry.manager.upgrade().ok_or(ErrorKind::Lost)?;
+                manager.threads.spawn(Box::new(job))?;
+            }
         }
         Ok(id)
     }

@@ -113,6 +113,12 @@ impl Quota {
 #[derive(Debug)]
 pub(crate) struct Charge(Arc<Quota>);
 
+impl Charge {
+    pub(crate) fn is_of(&self, quota: &Arc<Quota>) -> bool {
+        Arc::ptr_eq(&self.0, quota)
+    }
+}
+
 impl Drop for Charge {
     fn drop(&mut self) {
         self.0.used.fetch_sub(1, Ordering::Relaxed);

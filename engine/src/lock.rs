@@ -476,6 +476,7 @@ impl Acquire {
                 Step::Ended(result) => return result,
                 Step::Run(mut job) => {
                     job.wait();
+                    // Only helpers are given more to wait for.
                     Box::new(job).finish();
                 }
                 Step::Wait => thread::park(),

@@ -11,9 +11,8 @@ pub(crate) trait Job: Send {
     /// Waits, for as long as it takes.
     fn wait(&mut self);
 
-    /// Passes on the result. The thread counts as free meanwhile, so that what
-    /// waits next can be given to it.
-    fn finish(self: Box<Self>);
+    /// Passes on the result; answers what this thread is to wait for next.
+    fn finish(self: Box<Self>) -> Option<Box<dyn Job>>;
 }
 
 /// How long a thread without work stays: long enough that a contended lock
@@ -104,9 +103,12 @@ fn work(shared: &(Mutex<Pool>, Condvar), mut job: Box<dyn Job>) {
     let (pool, wake) = shared;
     loop {
         job.wait();
-        pool.lock().free += 1;
-        job.finish();
+        if let Some(next) = job.finish() {
+            job = next;
+            continue;
+        }
         let mut locked = pool.lock();
+        locked.free += 1;
         job = loop {
             if let Some(job) = locked.jobs.pop_front() {
                 locked.free -= 1;
@@ -132,7 +134,7 @@ mod tests {
 
     struct Test {
         wait: mpsc::Receiver<()>,
-        finish: Box<dyn FnOnce() + Send>,
+        finish: Box<dyn FnOnce() -> Option<Box<dyn Job>> + Send>,
     }
 
     impl Job for Test {
@@ -140,38 +142,41 @@ mod tests {
             let _ = self.wait.recv();
         }
 
-        fn finish(self: Box<Self>) {
-            (self.finish)();
+        fn finish(self: Box<Self>) -> Option<Box<dyn Job>> {
+            (self.finish)()
         }
     }
 
-    fn job(finish: impl FnOnce() + Send + 'static) -> (mpsc::Sender<()>, Box<dyn Job>) {
+    fn job(
+        finish: impl FnOnce() -> Option<Box<dyn Job>> + Send + 'static,
+    ) -> (mpsc::Sender<()>, Box<dyn Job>) {
         let (go, wait) = mpsc::channel();
         let finish = Box::new(finish);
         (go, Box::new(Test { wait, finish }))
     }
 
     #[test]
-    fn the_ceiling_is_an_error_and_a_thread_that_finishes_counts_as_free() {
-        let threads = Arc::new(Threads::new(1));
+    fn the_ceiling_is_an_error_and_a_thread_goes_on_with_what_it_is_given() {
+        let threads = Threads::new(1);
         let (done, finished) = mpsc::channel();
         let (go_second, second) = job({
             let done = done.clone();
-            move || done.send("second").unwrap()
-        });
-        let (go_first, first) = job({
-            let threads = Arc::clone(&threads);
             move || {
-                threads.spawn(second).unwrap();
-                done.send("first").unwrap();
+                done.send("second").unwrap();
+                None
             }
         });
+        let (go_first, first) = job(move || {
+            done.send("first").unwrap();
+            Some(second)
+        });
         threads.spawn(first).unwrap();
-        let (_, refused) = job(|| {});
+        let (_, refused) = job(|| None);
         let error = threads.spawn(refused).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable);
         drop((go_first, go_second));
         assert_eq!(finished.recv(), Ok("first"));
         assert_eq!(finished.recv(), Ok("second"));
+        assert_eq!(threads.count(), 1);
     }
 }

@@ -68,11 +68,7 @@ impl World {
     }
 
     /// Runs `f` on a thread, as an owner of a host.
-    fn spawn(
-        &self,
-        host: &Host,
-        f: impl FnOnce(Actor) + Send + 'static,
-    ) -> thread::JoinHandle<()> {
+    fn spawn(&self, host: &Host, f: impl FnOnce(Actor) + Send + 'static) -> thread::JoinHandle<()> {
         let (owner, lock) = host.lock();
         let inside = Arc::clone(&self.inside);
         thread::spawn(move || {
@@ -211,6 +207,30 @@ fn a_request_that_is_never_polled_keeps_nobody_waiting() {
         drop(guard);
         join(others);
         drop(forgotten);
+    });
+}
+
+/// Its grant may be taken back and it comes back to its place, in whose favour
+/// another may wait in another mode.
+#[test]
+fn a_request_that_is_polled_late_has_its_turn() {
+    check(|world| {
+        let (p, q) = (world.host(), world.host());
+        let late = |mode| {
+            move |actor: Actor| {
+                let request = actor.lock.start_acquire(mode, None).unwrap();
+                for _ in 0..3 {
+                    thread::yield_now();
+                }
+                actor.enter(block_on(request));
+            }
+        };
+        join(vec![
+            world.spawn(&p, late(Exclusive)),
+            world.spawn(&p, |a| a.blocking(Shared, None)),
+            world.spawn(&p, late(Shared)),
+            world.spawn(&q, |a| a.blocking(Exclusive, None)),
+        ]);
     });
 }
 
