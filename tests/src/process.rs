@@ -13,7 +13,7 @@ use std::{
 #[derive(Debug)]
 pub struct Process {
     child: Child,
-    input: ChildStdin,
+    input: Option<ChildStdin>,
     answers: mpsc::Receiver<String>,
 }
 
@@ -37,7 +37,11 @@ impl Process {
         Process::start(command.arg(lock))
     }
 
-    fn start(command: &mut Command) -> Process {
+    /// A program of the caller's own.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn start(command: &mut Command) -> Process {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -53,7 +57,7 @@ impl Process {
             }
         });
         Process {
-            input: child.stdin.take().expect("piped"),
+            input: child.stdin.take(),
             child,
             answers,
         }
@@ -64,7 +68,13 @@ impl Process {
     /// # Panics
     /// If it has ended.
     pub fn tell(&mut self, command: &str) {
-        writeln!(self.input, "{command}").expect("the process lives");
+        let input = self.input.as_mut().expect("its input was not ended");
+        writeln!(input, "{command}").expect("the process lives");
+    }
+
+    /// Ends its input.
+    pub fn end_input(&mut self) {
+        self.input = None;
     }
 
     /// Its next answer.

@@ -21,7 +21,7 @@ fn pairs(mut test: impl FnMut(Process, Process, &Path)) {
 /// As many hosts as a test starts, in each kind and family.
 fn alike(mut test: impl FnMut(&dyn Fn() -> Process, &Path)) {
     for kind in HOSTS {
-        for family in ["posix", "flock"] {
+        for family in ["posix", "flock", "both"] {
             let folder = tempfile::tempdir().unwrap();
             test(&|| host(folder.path(), &[kind, family]), folder.path());
         }
