@@ -292,7 +292,12 @@ impl Run<'_> {
             "async-posix-fair",
             "sync-posix-kernel",
         ];
-        for processes in [2, 4, 8, 16] {
+        let processes: &[usize] = if self.settings.quick {
+            &[2]
+        } else {
+            &[2, 4, 8, 16]
+        };
+        for &processes in processes {
             for hold in [0, 20, 100] {
                 for way in rust {
                     measure(&Who::way(way), processes, hold, 2.0)?;

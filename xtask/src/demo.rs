@@ -29,30 +29,43 @@ pub(crate) fn run(options: &[String]) -> Result<()> {
 /// A Python with fasteners, in a virtual environment of its own; `None`, with
 /// a word about it, if there cannot be one. Tests find it by the same path.
 pub(crate) fn python() -> Option<PathBuf> {
+    python_with(&[FASTENERS])
+}
+
+/// As [`python`], with other packages as well.
+pub(crate) fn python_with(packages: &[&str]) -> Option<PathBuf> {
     let environment = cache().ok()?.join("python");
     let python = environment.join("bin/python");
-    let works =
-        |python: &PathBuf| capture(Command::new(python).args(["-c", "import fasteners"])).is_ok();
+    let imports: Vec<_> = packages
+        .iter()
+        .filter_map(|package| package.split('=').next())
+        .map(|name| format!("import {name}"))
+        .collect();
+    let imports = imports.join("; ");
+    let works = |python: &PathBuf| capture(Command::new(python).args(["-c", &imports])).is_ok();
     if works(&python) {
         return Some(python);
     }
+    let names = packages.join(", ");
     if !has("python3") {
-        say("No python3: going on without Python's fasteners");
+        say(format!("No python3: going on without {names}"));
         return None;
     }
-    say(format!("Installing {FASTENERS} for Python"));
+    say(format!("Installing {names} for Python"));
     let made = capture(
         Command::new("python3")
             .args(["-m", "venv"])
             .arg(&environment),
     )
     .and_then(|_| {
-        capture(Command::new(&python).args(["-m", "pip", "install", "--quiet", FASTENERS]))
+        let mut pip = Command::new(&python);
+        pip.args(["-m", "pip", "install", "--quiet"]);
+        capture(pip.args(packages))
     });
     match made {
         Ok(_) => Some(python),
         Err(error) => {
-            say(format!("Going on without Python's fasteners: {error}"));
+            say(format!("Going on without {names}: {error}"));
             None
         }
     }

@@ -1,5 +1,6 @@
 //! The project's own commands. `cargo xtask --help` lists them.
 
+mod bench;
 mod demo;
 mod guests;
 mod reference;
@@ -34,7 +35,14 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<String>,
     },
-    /// Build the guest programs of tests and examples
+    /// Compare with bare system calls and other libraries; writes
+    /// benches/results
+    Bench {
+        /// Options of `clasp-bench run`, such as `--quick` or `--only in-host`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<String>,
+    },
+    /// Build the guest programs of tests, examples and benchmarks
     Guests,
     /// Check what no compiler checks: layout, copies, generated documents
     Tidy {
@@ -49,6 +57,7 @@ fn main() -> ExitCode {
         Command::Setup => toolchain::ensure().map(|_| ()),
         Command::Demo { options } => demo::run(&options),
         Command::Test { options } => test(&options),
+        Command::Bench { options } => bench::run(&options),
         Command::Guests => guests::build(),
         Command::Tidy { fix } => tidy::run(fix),
     };
@@ -70,5 +79,17 @@ fn test(options: &[String]) -> Result<()> {
     shell::say("Running the tests");
     let mut cargo = shell::cargo("test");
     cargo.args(["--workspace", "--all-features"]).args(options);
-    shell::show(&mut cargo)
+    shell::show(&mut cargo)?;
+    if !options.is_empty() {
+        return Ok(());
+    }
+    shell::say("Running the models");
+    let mut models = shell::cargo("test");
+    models
+        .args(["--package", "clasp-engine", "--features", "conformance"])
+        .args(["--locked", "--test", "models"])
+        // A build of its own: the threads of all its crates are others.
+        .env("RUSTFLAGS", "--cfg shuttle")
+        .env("CARGO_TARGET_DIR", shell::target().join("model"));
+    shell::show(&mut models)
 }

@@ -1,0 +1,39 @@
+//! The benchmarks still run and write their report.
+#![allow(missing_docs, reason = "tests")]
+
+use std::{fs, process::Command};
+
+#[test]
+fn a_quick_run_writes_its_report() {
+    let folder = tempfile::tempdir().unwrap();
+    let status = Command::new(env!("CARGO_BIN_EXE_clasp-bench"))
+        .args(["run", "--quick", "--out"])
+        .arg(folder.path())
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let json = fs::read_to_string(folder.path().join("results.json")).unwrap();
+    let results: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(results["quick"], true);
+    for part in [
+        "uncontended",
+        "hand_over",
+        "contention",
+        "in_host",
+        "memory",
+    ] {
+        assert!(!results[part].as_array().unwrap().is_empty(), "{part}");
+    }
+    // No two were in it at once, whatever they went by.
+    for contended in results["contention"].as_array().unwrap() {
+        assert_eq!(contended["found"]["violations"], 0, "{contended}");
+    }
+    for file in [
+        "README.md",
+        "uncontended.svg",
+        "hand-over.svg",
+        "in-host.svg",
+    ] {
+        assert!(folder.path().join(file).is_file(), "{file}");
+    }
+}
