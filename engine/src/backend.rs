@@ -116,6 +116,13 @@ pub trait Resource: Send + Sync + 'static {
     /// Whatever keeps the wait from being prepared.
     fn begin_wait(&self, mode: Mode) -> Result<Arc<dyn Wait>, Error>;
 
+    /// Whether nobody else holds it, in any mode. The resource does not hold
+    /// it either.
+    ///
+    /// # Errors
+    /// Whatever keeps it from looking.
+    fn is_free(&self) -> Result<bool, Error>;
+
     /// Turns an exclusive lock that is held into a shared one, if that can be
     /// done with nobody in between; `false` if it cannot.
     ///
@@ -149,8 +156,8 @@ pub trait Tickets: Send + Sync + 'static {
 /// One ticket. [`run`](Wait::run) draws it and waits until no earlier one
 /// conflicts.
 pub trait Turn: Wait {
-    /// The first of the tickets that this one waits for: if it stays the same,
-    /// whoever has drawn it does not move.
+    /// Names the first of the tickets that this one waits for, or whatever else
+    /// it waits for: if that stays the same, whoever has it does not move.
     fn head(&self) -> Option<u64>;
 
     /// Gives the ticket back, whatever has become of it. `run` has returned, or
@@ -164,6 +171,7 @@ pub trait Wait: Send + Sync + 'static {
     ///
     /// # Errors
     /// Whatever ended the wait other than the lock or [`cancel`](Wait::cancel).
+    /// Some of the lock may be held; the engine unlocks it.
     fn run(&self) -> Result<Waited, Error>;
 
     /// Ends [`run`](Wait::run), also before it has begun.

@@ -73,6 +73,7 @@ cases! {
     an_owner_never_waits_for_itself
     a_cycle_of_owners_is_refused
     a_started_request_is_in_the_cycle
+    a_cycle_behind_a_request_that_has_ended
     shared_again_beside_a_queued_writer
     close_ends_holds_and_waits
     closing_a_neighbour_disturbs_no_wait
@@ -94,6 +95,10 @@ cases! {
     a_grant_that_is_polled_stays
     readers_do_not_pass_a_foreign_writer
     a_foreign_writer_that_gives_up_lets_readers_in
+    a_stopped_host_is_passed
+    who_comes_back_passes_a_stopped_host
+    the_head_of_the_line_has_a_name
+    a_lock_that_is_passed_on_follows_an_unlinked_file
     a_busy_host_lets_others_in
     a_lock_is_passed_on_in_order
 }
@@ -441,6 +446,28 @@ fn a_started_request_is_in_the_cycle(world: &dyn World) {
     block_on(started).unwrap().release().unwrap();
     assert_eq!(owner.in_use(), 0);
     lock.acquire_blocking(Exclusive, None).unwrap();
+}
+
+/// A is halted at e behind B, times out and does not look; D must still see
+/// that B, before it, waits for D.
+fn a_cycle_behind_a_request_that_has_ended(world: &dyn World) {
+    let here = Process::new(world);
+    let [a, b, d] = [(); 3].map(|()| here.owner());
+    let open = |owner: &Owner, name| owner.open(&here.grant, name).unwrap();
+    let _held = [&a, &b].map(|owner| open(owner, "f").try_acquire(Shared).unwrap());
+    let _e = open(&d, "e").try_acquire(Exclusive).unwrap();
+    let flag = Arc::<Flag>::default();
+    let (a, b) = (open(&a, "e"), open(&b, "e"));
+    let mut before = Box::pin(b.acquire(Exclusive, None));
+    assert!(poll(&mut before, &flag).is_pending());
+    let mut ended = Box::pin(a.acquire(Exclusive, Some(Duration::from_millis(5))));
+    let woken = Arc::<Flag>::default();
+    assert!(poll(&mut ended, &woken).is_pending());
+    while !woken.0.load(Ordering::SeqCst) {
+        std::thread::yield_now();
+    }
+    let refused = open(&d, "f").acquire_blocking(Exclusive, Some(SURELY));
+    assert_eq!(kind(refused), Some(ErrorKind::Deadlock));
 }
 
 fn shared_again_beside_a_queued_writer(world: &dyn World) {

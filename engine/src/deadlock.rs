@@ -11,7 +11,10 @@
 //! granted meanwhile they had asked for before. So each arrival is checked
 //! once, against entries that are looked at one after the other.
 
-use crate::{Error, ErrorKind, Mode, entry::Entry, owner::OwnerState, queue::Ticket, sync::Mutex};
+use crate::{
+    Error, ErrorKind, Mode, entry::Entry, lock::LockShared, owner::OwnerState, queue::Ticket,
+    sync::Mutex,
+};
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
@@ -24,7 +27,8 @@ pub(crate) struct Halt {
     pub(crate) entry: Arc<Entry>,
     pub(crate) ticket: Ticket,
     pub(crate) mode: Mode,
-    pub(crate) name: String,
+    /// By which it asked.
+    pub(crate) lock: Arc<LockShared>,
 }
 
 /// How many deadlocks are kept for [`LockManager::deadlocks`]; the last ones
@@ -107,7 +111,11 @@ pub(crate) fn find_cycle(
             }
         }
     };
-    reach(&mut reached, entry.blockers(None, mode), None);
+    reach(
+        &mut reached,
+        entry.blockers(None, mode).unwrap_or_default(),
+        None,
+    );
     if mode == Mode::Exclusive {
         searched.insert(Arc::as_ptr(entry), Ticket::MAX);
     }
@@ -127,10 +135,11 @@ pub(crate) fn find_cycle(
         }
         let halt = blocker.owner.halt.lock().clone();
         if let Some(halt) = halt {
-            reached[next].halted_at = Some(halt.name);
+            reached[next].halted_at = Some(halt.lock.name.to_string());
             let all = searched.get(&Arc::as_ptr(&halt.entry)).copied();
-            if all.is_none_or(|place| place < halt.ticket) {
-                let blockers = halt.entry.blockers(Some(halt.ticket), halt.mode);
+            if all.is_none_or(|place| place < halt.ticket)
+                && let Some(blockers) = halt.entry.blockers(Some(halt.ticket), halt.mode)
+            {
                 reach(&mut reached, blockers, Some(next));
                 if halt.mode == Mode::Exclusive {
                     searched.insert(Arc::as_ptr(&halt.entry), halt.ticket);

@@ -27,7 +27,7 @@
 
 use crate::{
     Error, ErrorKind, Mode,
-    backend::{Cancel, Identity, Opened, Resource, Turn, Wait, Waited},
+    backend::{Cancel, Identity, Opened, Resource, Tickets, Turn, Wait, Waited},
     limits::Charge,
     manager::Shared,
     owner::OwnerState,
@@ -68,6 +68,9 @@ pub(crate) struct Entry {
     /// How often a name was found not to lead here any more. Whoever has seen
     /// fewer looks up its own name before it relies on it.
     pub(crate) doubts: AtomicU32,
+    /// Whether anybody has found a name to lead here since the lock began to be
+    /// passed on.
+    pub(crate) named: AtomicBool,
     /// No new request may come here: the file has no name any more, or its
     /// resource was given up. Set under the mutex, read without it by the
     /// manager, which must not wait for a lock file.
@@ -120,6 +123,9 @@ enum Place {
     Waiting {
         id: u64,
         ticket: Ticket,
+        mode: Mode,
+        /// Whose thread may be the one that waits.
+        request: Arc<Request>,
         turn: Arc<dyn Turn>,
         /// Who was first when the rounds came by.
         head: Option<u64>,
@@ -127,6 +133,7 @@ enum Place {
     /// It is the turn of the request with this ticket.
     First {
         ticket: Ticket,
+        mode: Mode,
         turn: Arc<dyn Turn>,
     },
     Cancelling {
@@ -140,7 +147,11 @@ enum Place {
 pub(crate) enum Attempt {
     Granted(HoldId),
     /// Somebody else holds the lock or waits for it.
-    Busy,
+    Busy {
+        /// The lock is being passed on, so somebody has looked its name up a
+        /// tenure ago at most.
+        name_checked: bool,
+    },
     /// The request waits.
     Queued(Ticket),
     /// The file has been replaced: open it again.
@@ -215,6 +226,7 @@ impl Entry {
             family: opened.family,
             manager: Arc::downgrade(manager),
             doubts: AtomicU32::new(0),
+            named: AtomicBool::new(false),
             retired: AtomicBool::new(false),
             state: Mutex::new(State {
                 queue: Queue::new(),
@@ -342,7 +354,7 @@ impl Entry {
     pub(crate) fn abandon(self: &Arc<Self>, ticket: Ticket, request: &Request) {
         self.update(|state, wakers| {
             state.withdraw(self, ticket, None, wakers);
-            if let Some(Outcome::Granted { hold, .. }) = request.take_outcome()
+            if let Some(Outcome::Granted(hold)) = request.take_outcome()
                 && state.queue.release(hold)
             {
                 state.released(self, wakers);
@@ -363,7 +375,11 @@ impl Entry {
     }
 
     /// The owners a request stands behind, see [`Queue::blockers`].
-    pub(crate) fn blockers(&self, place: Option<Ticket>, mode: Mode) -> Vec<Arc<OwnerState>> {
+    pub(crate) fn blockers(
+        &self,
+        place: Option<Ticket>,
+        mode: Mode,
+    ) -> Option<Vec<Arc<OwnerState>>> {
         self.state().queue.blockers(place, mode)
     }
 
@@ -419,7 +435,8 @@ impl State {
             return Ok(Attempt::Retired);
         }
         if !self.queue.admits(owner, mode) {
-            return Ok(Attempt::Busy);
+            let name_checked = self.is_named(entry) && self.taken.elapsed() <= TENURE;
+            return Ok(Attempt::Busy { name_checked });
         }
         let taken = match &self.outside {
             // Both are shared, or the request would not be admitted.
@@ -439,7 +456,9 @@ impl State {
         };
         Ok(match taken {
             Take::Taken => Attempt::Granted(self.queue.hold(Arc::clone(owner), mode)),
-            Take::Busy => Attempt::Busy,
+            Take::Busy => Attempt::Busy {
+                name_checked: false,
+            },
             Take::Unlinked => {
                 self.retire(entry, wakers);
                 Attempt::Retired
@@ -495,13 +514,17 @@ impl State {
     ) {
         match std::mem::replace(&mut self.place, Place::None) {
             Place::Waiting {
-                id, ticket, turn, ..
+                id,
+                ticket,
+                mode,
+                turn,
+                ..
             } if id == ended => {
                 // That there is no order to be had is no reason to fail.
                 if let Err(error) = result {
                     tracing::warn!(target: "clasp::order", lock = ?entry.identity, %error, "no order between hosts");
                 }
-                self.place = Place::First { ticket, turn };
+                self.place = Place::First { ticket, mode, turn };
             }
             Place::Cancelling { id, turn, then } if id == ended => {
                 turn.end();
@@ -523,10 +546,15 @@ impl State {
             || matches!(self.place, Place::Cancelling { .. })
     }
 
+    /// The order of hosts, which is that of whoever opened the lock first.
+    fn tickets(&self) -> Option<&dyn Tickets> {
+        self.resources.last()?.tickets()
+    }
+
     /// Whether another host is in line before us.
     fn others_wait(&self, mode: Mode) -> bool {
-        let tickets = self.resources.first().and_then(|r| r.tickets());
-        tickets.is_some_and(|tickets| tickets.others_wait(mode))
+        self.tickets()
+            .is_some_and(|tickets| tickets.others_wait(mode))
     }
 
     /// Sends everybody who waits to the file that their name leads to now.
@@ -609,6 +637,9 @@ impl State {
         if entry.is_retired() || !self.continues_tenure() {
             return false;
         }
+        if self.passed_on == 1 {
+            entry.named.store(false, Ordering::Relaxed);
+        }
         match (held, next) {
             (Mode::Exclusive, Mode::Exclusive) => {}
             (Mode::Exclusive, Mode::Shared) => match resource.downgrade() {
@@ -627,9 +658,14 @@ impl State {
             // request that did not join a shared lock has others before it.
             (Mode::Shared, _) => return false,
         }
-        // The first in a row has looked the name up, a tenure ago at most.
-        self.grant(entry, self.passed_on > 1, wakers);
+        self.grant(entry, wakers);
         true
+    }
+
+    /// Whether somebody has looked the name up since the lock began to be
+    /// passed on.
+    fn is_named(&self, entry: &Entry) -> bool {
+        self.passed_on > 1 && entry.named.load(Ordering::Relaxed)
     }
 
     /// Counts one more turn of this tenure; `false` if it is over.
@@ -643,26 +679,26 @@ impl State {
     }
 
     /// Grants whatever stands at the front and fits.
-    fn grant(&mut self, entry: &Arc<Entry>, name_checked: bool, wakers: &mut Wakers) {
+    fn grant(&mut self, entry: &Arc<Entry>, wakers: &mut Wakers) {
         let mut offered = false;
         // A thread that waits is awake when it is woken; a task may never be
         // polled.
         while let Some((hold, request)) = self.queue.grant_front(|r| !r.runs_own_wait) {
             offered |= !request.runs_own_wait;
-            wakers.extend(request.complete(Outcome::Granted { hold, name_checked }));
+            wakers.extend(request.complete(Outcome::Granted(hold)));
         }
         if offered {
             self.start_rounds(entry);
         }
         // The place was that of the first of them.
-        if let Place::First { .. } = self.place {
-            self.end_turn();
-        }
+        self.end_turn();
     }
 
+    /// Gives back the ticket of whoever is first, if anybody is.
     fn end_turn(&mut self) {
-        if let Place::First { turn, .. } = std::mem::replace(&mut self.place, Place::None) {
+        if let Place::First { turn, .. } = &self.place {
             turn.end();
+            self.place = Place::None;
         }
     }
 
@@ -673,13 +709,21 @@ impl State {
                 return self.retire(entry, wakers);
             }
             let Some((ticket, front)) = self.queue.front() else {
-                return;
+                return self.end_turn();
             };
             let mode = front.mode;
-            let first = match self.place {
+            let first = match &mut self.place {
                 Place::None => false,
-                Place::First { ticket: first, .. } if first == ticket => true,
-                // The turn of a request that has gone, or was passed.
+                Place::First { ticket: first, .. } if *first == ticket => true,
+                // One before it has come back: the turn is this host's.
+                Place::First {
+                    ticket: first,
+                    mode: turn,
+                    ..
+                } if *turn == mode => {
+                    *first = ticket;
+                    true
+                }
                 Place::First { .. } => {
                     self.end_turn();
                     false
@@ -698,7 +742,7 @@ impl State {
                 // Just taken for the front request, or shared.
                 Outside::Held(..) => {
                     if first || !self.queue.is_held() || !self.others_wait(mode) {
-                        return self.grant(entry, false, wakers);
+                        return self.grant(entry, wakers);
                     }
                     self.start_turn(entry, ticket, wakers)
                 }
@@ -745,27 +789,23 @@ impl State {
     /// Takes the lock without its turn if it is free and the host that is
     /// first has not moved for a round. Whether a turn is still waited for.
     fn pass_stalled_head(&mut self, entry: &Arc<Entry>, wakers: &mut Wakers) -> bool {
-        let Place::Waiting {
-            ticket, turn, head, ..
-        } = &mut self.place
-        else {
+        let Place::Waiting { turn, head, .. } = &mut self.place else {
             return false;
         };
-        let (ticket, before) = (*ticket, *head);
-        *head = turn.head();
+        let before = std::mem::replace(head, turn.head());
         let stalled = head.is_some() && *head == before;
-        let Some((front, waiting)) = self.queue.front() else {
+        let Some((_, front)) = self.queue.front() else {
             return true;
         };
-        let (mode, request) = (waiting.mode, Arc::clone(&waiting.request));
-        if !stalled || front != ticket || !matches!(self.outside, Outside::Free) {
+        let mode = front.mode;
+        if !stalled || !matches!(self.outside, Outside::Free) {
             return true;
         }
-        match self.take(entry, mode) {
+        match self.take_if_free(entry, mode) {
             Ok(Take::Taken) => {
                 tracing::debug!(target: "clasp::order", lock = ?entry.identity, "passed a host that does not move");
-                self.leave_line(&request, None);
-                self.grant(entry, false, wakers);
+                self.leave_line(None);
+                self.grant(entry, wakers);
                 false
             }
             Ok(Take::Busy) => true,
@@ -778,6 +818,15 @@ impl State {
                 true
             }
         }
+    }
+
+    /// Takes the lock if nobody has it. A first host that waits for readers to
+    /// go does not move either, and more readers must not pass it.
+    fn take_if_free(&mut self, entry: &Entry, mode: Mode) -> Result<Take, Error> {
+        if mode == Mode::Shared && !self.resource(mode)?.is_free()? {
+            return Ok(Take::Busy);
+        }
+        self.take(entry, mode)
     }
 
     /// Sees that [`Entry::go_round`] comes by.
@@ -803,6 +852,11 @@ impl State {
     }
 
     fn fail(&mut self, ticket: Ticket, error: Error, wakers: &mut Wakers) {
+        if let Place::First { ticket: first, .. } = self.place
+            && first == ticket
+        {
+            self.end_turn();
+        }
         if let Some(w) = self.queue.remove(ticket) {
             wakers.extend(w.request.complete(Outcome::Failed(error)));
         }
@@ -844,19 +898,41 @@ impl State {
         let Some((_, front)) = self.queue.front() else {
             return Ok(());
         };
-        let turn = match self.resources.first().and_then(|r| r.tickets()) {
-            None => return self.start_wait(entry, ticket, wakers),
-            Some(tickets) => tickets.begin_turn(front.mode)?,
+        let (mode, request) = (front.mode, Arc::clone(&front.request));
+        let turn = match self.tickets().map(|tickets| tickets.begin_turn(mode)) {
+            Some(Ok(turn)) => turn,
+            Some(Err(error)) => {
+                // That there is no order to be had is no reason to fail.
+                tracing::warn!(target: "clasp::order", lock = ?entry.identity, %error, "no order between hosts");
+                return self.start_unordered(entry, ticket, wakers);
+            }
+            None => return self.start_unordered(entry, ticket, wakers),
         };
         let id = self.dispatch(entry, Awaited::Turn(Arc::clone(&turn)), wakers)?;
         self.place = Place::Waiting {
             id,
             ticket,
+            mode,
+            request,
             turn,
             head: None,
         };
         self.start_rounds(entry);
         Ok(())
+    }
+
+    /// Goes on without an order: joins, or waits for the lock.
+    fn start_unordered(
+        &mut self,
+        entry: &Arc<Entry>,
+        ticket: Ticket,
+        wakers: &mut Wakers,
+    ) -> Result<(), Error> {
+        if let Outside::Held(..) = self.outside {
+            self.grant(entry, wakers);
+            return Ok(());
+        }
+        self.start_wait(entry, ticket, wakers)
     }
 
     /// Has the front request's wait run on its owner's thread or on a helper;
@@ -910,7 +986,11 @@ impl State {
             Ok(Waited::Granted) => self.keep_if_linked(entry, resource, mode),
             // Nobody cancelled it: `advance` tries again.
             Ok(Waited::Cancelled) => Ok(Take::Busy),
-            Err(error) => Err(error),
+            Err(error) => {
+                // Half of it may be held, where a lock has two halves.
+                self.unlock(entry, &*resource);
+                Err(error)
+            }
         };
         match kept {
             Ok(Take::Taken | Take::Busy) => {}
@@ -944,7 +1024,7 @@ impl State {
         let then = outcome.map(|outcome| (withdrawn.request.clone(), outcome));
         let then = match &self.place {
             Place::Waiting { ticket: placed, .. } if *placed == ticket => {
-                match self.leave_line(&withdrawn.request, then) {
+                match self.leave_line(then) {
                     Some(then) => then,
                     // Told when it has left.
                     None => return,
@@ -985,15 +1065,16 @@ impl State {
         wakers.extend(then.and_then(|(request, outcome)| request.complete(outcome)));
     }
 
-    /// Gives up the place among the hosts that `request` waits for. `None` if
-    /// `then` is told later, when no trace of it is left.
+    /// Gives up the place that is waited for among the hosts. `None` if `then`
+    /// is told later, when no trace of it is left.
     #[expect(clippy::type_complexity, reason = "what is to be told, perhaps later")]
     fn leave_line(
         &mut self,
-        request: &Request,
         then: Option<(Arc<Request>, Outcome)>,
     ) -> Option<Option<(Arc<Request>, Outcome)>> {
-        let Place::Waiting { id, turn, .. } = std::mem::replace(&mut self.place, Place::None)
+        let Place::Waiting {
+            id, turn, request, ..
+        } = std::mem::replace(&mut self.place, Place::None)
         else {
             return Some(then);
         };

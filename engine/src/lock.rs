@@ -113,7 +113,7 @@ enum Halting {
 pub(crate) struct LockShared {
     owner: Arc<OwnerState>,
     grant: Grant,
-    name: LockName,
+    pub(crate) name: LockName,
     places: Mutex<Places>,
     number: u64,
     unchecked: AtomicU32,
@@ -203,6 +203,7 @@ impl LockShared {
         let doubts = entry.doubts.load(Ordering::Relaxed);
         let named = self.grant.space.identify(&self.name)?.as_ref() == Some(&entry.identity);
         if named {
+            entry.named.store(true, Ordering::Relaxed);
             self.unchecked.store(0, Ordering::Relaxed);
             self.doubts.store(doubts, Ordering::Relaxed);
             self.checked_ms
@@ -260,9 +261,10 @@ impl LockShared {
                     self.reopen(&held.entry)?;
                 }
                 Attempt::Retired => self.reopen(&entry)?,
-                Attempt::Busy | Attempt::Queued(_) => {
+                Attempt::Queued(_) => unreachable!("nobody queues by trying"),
+                Attempt::Busy { name_checked } => {
                     // Somebody holds a file; is it the one we are after?
-                    if self.is_named(&entry)? {
+                    if name_checked && !self.is_in_doubt(&entry) || self.is_named(&entry)? {
                         return Ok(None);
                     }
                     self.reopen(&entry)?;
@@ -551,7 +553,7 @@ impl Waiting {
             match self.arrive(&entry, std::mem::take(&mut tried))? {
                 Attempt::Granted(hold) => return Ok(Some(Held { entry, hold })),
                 Attempt::Retired => lock.reopen(&entry)?,
-                Attempt::Busy => unreachable!("a request that finds it busy queues"),
+                Attempt::Busy { .. } => unreachable!("a request that finds it busy queues"),
                 Attempt::Queued(ticket) => {
                     tracing::debug!(target: "clasp::wait", lock = %lock.name, mode = %self.mode, "waiting");
                     self.place = Some((Arc::clone(&entry), ticket));
@@ -577,7 +579,7 @@ impl Waiting {
     fn arrive(&self, entry: &Arc<Entry>, tried: bool) -> Result<Attempt, Error> {
         if !tried {
             match entry.try_acquire(&self.lock.owner, self.mode)? {
-                Attempt::Busy => {}
+                Attempt::Busy { .. } => {}
                 done => return Ok(done),
             }
         }
@@ -606,7 +608,7 @@ impl Waiting {
                 entry: Arc::clone(entry),
                 ticket,
                 mode: self.mode,
-                name: self.lock.name.to_string(),
+                lock: Arc::clone(&self.lock),
             });
         }
         Ok(attempt)
@@ -669,14 +671,12 @@ impl Waiting {
     fn follow(&mut self, entry: Arc<Entry>, outcome: Outcome) -> Result<Option<Held>, Error> {
         match outcome {
             Outcome::Failed(error) => return Err(error),
-            Outcome::Granted { hold, name_checked } => {
+            Outcome::Granted(hold) => {
                 let held = Held { entry, hold };
                 if self.lock.owner.is_closed() {
                     return Err(closed());
                 }
-                if name_checked && !self.lock.is_in_doubt(&held.entry)
-                    || self.lock.is_named(&held.entry)?
-                {
+                if self.lock.is_named(&held.entry)? {
                     return Ok(Some(held));
                 }
                 self.lock.reopen(&held.entry)?;

@@ -122,8 +122,16 @@ impl Shared {
             let found = entries.get(&opened.identity).and_then(Weak::upgrade);
             match found {
                 Some(entry) if !entry.is_retired() => entry,
-                _ => {
-                    let charge = self.lock_files.take()?;
+                found => {
+                    let charge = match self.lock_files.take() {
+                        Ok(charge) => charge,
+                        Err(error) => {
+                            // As below.
+                            drop(entries);
+                            drop(found);
+                            return Err(error);
+                        }
+                    };
                     let identity = opened.identity.clone();
                     let entry = Arc::new(Entry::new(self, opened, charge));
                     entries.insert(identity, Arc::downgrade(&entry));

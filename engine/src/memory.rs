@@ -14,7 +14,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -176,6 +176,11 @@ impl Resource for Description {
         }))
     }
 
+    fn is_free(&self) -> Result<bool, Error> {
+        let files = self.world.files.lock();
+        Ok(files.holders.get(&self.file).is_none_or(HashMap::is_empty))
+    }
+
     fn downgrade(&self) -> Result<bool, Error> {
         let converted = self.try_lock(Mode::Shared);
         self.world.changed.notify_all();
@@ -297,12 +302,26 @@ impl Wait for MemoryWait {
 pub struct Faulty {
     memory: Memory,
     fault: Arc<Mutex<Option<ErrorKind>>>,
+    waits_fail: Arc<AtomicBool>,
 }
 
 impl Faulty {
     /// From now on whatever can fail answers this error; `None` heals it.
     pub fn fail(&self, kind: Option<ErrorKind>) {
         *self.fault.lock() = kind;
+    }
+
+    /// A back end over a memory of the caller's.
+    pub fn new(memory: Memory) -> Faulty {
+        Faulty {
+            memory,
+            ..Faulty::default()
+        }
+    }
+
+    /// Whether waits for the lock cannot begin, though all else works.
+    pub fn fail_waits(&self, fail: bool) {
+        self.waits_fail.store(fail, Ordering::SeqCst);
     }
 
     fn check(&self) -> Result<(), Error> {
@@ -358,11 +377,23 @@ impl Resource for FaultyResource {
 
     fn begin_wait(&self, mode: Mode) -> Result<Arc<dyn Wait>, Error> {
         self.space.check()?;
+        if self.space.waits_fail.load(Ordering::SeqCst) {
+            return Err(Error::new(ErrorKind::Unavailable, "waits are to fail"));
+        }
         self.inner.begin_wait(mode)
+    }
+
+    fn is_free(&self) -> Result<bool, Error> {
+        self.space.check()?;
+        self.inner.is_free()
     }
 
     fn downgrade(&self) -> Result<bool, Error> {
         self.space.check()?;
         self.inner.downgrade()
+    }
+
+    fn tickets(&self) -> Option<&dyn Tickets> {
+        self.inner.tickets()
     }
 }

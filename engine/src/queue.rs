@@ -241,11 +241,12 @@ impl<O: Clone + PartialEq, R: Clone> Queue<O, R> {
     /// The owners that a request stands behind: of `mode` and at `place`, or
     /// at the end of the queue. Those are the owners of conflicting earlier
     /// requests, of whatever these stand behind in turn, and of conflicting
-    /// holds. A request that has left the queue stands behind nobody.
-    pub(crate) fn blockers(&self, place: Option<Ticket>, mode: Mode) -> Vec<O> {
+    /// holds. `None` for a request that has left the queue: it stands behind
+    /// nobody.
+    pub(crate) fn blockers(&self, place: Option<Ticket>, mode: Mode) -> Option<Vec<O>> {
         let gone = |p| !self.waiting.contains_key(&p) && !self.absent.contains_key(&p);
         if place.is_some_and(gone) {
-            return Vec::new();
+            return None;
         }
         let place = place.unwrap_or(Ticket::MAX);
         // What the chain of requests contains so far.
@@ -259,7 +260,7 @@ impl<O: Clone + PartialEq, R: Clone> Queue<O, R> {
         if exclusive || self.held == Mode::Exclusive {
             any_conflict.extend(self.holders.iter().map(|(_, h)| h.owner.clone()));
         }
-        any_conflict
+        Some(any_conflict)
     }
 }
 
@@ -320,16 +321,16 @@ mod tests {
     fn blockers_are_conflicting_holders_and_the_chain_of_earlier_requests() {
         let mut q = queue();
         q.hold(1, S);
-        assert_eq!(q.blockers(None, S), []);
-        assert_eq!(q.blockers(None, X), [1]);
+        assert_eq!(q.blockers(None, S), Some(vec![]));
+        assert_eq!(q.blockers(None, X), Some(vec![1]));
         let x = q.enqueue(2, X, "x");
         q.enqueue(3, S, "s");
         // Behind s and x: s does not conflict, x does, and x stands behind 1.
-        assert_eq!(q.blockers(None, S), [2, 1]);
-        assert_eq!(q.blockers(None, X), [3, 2, 1]);
-        assert_eq!(q.blockers(Some(x), X), [1]);
+        assert_eq!(q.blockers(None, S), Some(vec![2, 1]));
+        assert_eq!(q.blockers(None, X), Some(vec![3, 2, 1]));
+        assert_eq!(q.blockers(Some(x), X), Some(vec![1]));
         q.remove(x);
-        assert_eq!(q.blockers(Some(x), X), []);
+        assert_eq!(q.blockers(Some(x), X), None);
     }
 
     #[test]

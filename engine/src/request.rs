@@ -24,12 +24,7 @@ pub(crate) fn wake(wakers: Vec<Waker>) {
 /// How a request ended.
 pub(crate) enum Outcome {
     /// It holds the lock.
-    Granted {
-        hold: HoldId,
-        /// The name need not be looked up: somebody did when the lock began to
-        /// be passed on inside this host.
-        name_checked: bool,
-    },
+    Granted(HoldId),
     /// It failed.
     Failed(Error),
     /// The lock file was replaced; the request belongs into the queue of the
@@ -107,7 +102,7 @@ impl Request {
     /// Takes a grant back that was not polled for; `false` if it was.
     pub(crate) fn take_grant_back(&self) -> bool {
         let mut slot = self.slot();
-        slot.absent = matches!(slot.outcome, Some(Outcome::Granted { .. }));
+        slot.absent = matches!(slot.outcome, Some(Outcome::Granted(_)));
         if slot.absent {
             slot.outcome = None;
         }

@@ -6,7 +6,7 @@ use cap_std::{ambient_authority, fs::Dir};
 use clasp_engine::{
     Ceilings, ErrorKind, Grant, Limits, LockManager, Mode,
     file::{FileSpace, set_wake_signal},
-    memory::Faulty,
+    memory::{Faulty, Memory},
 };
 use std::{fs, os::unix::fs::symlink, sync::Arc, time::Duration};
 
@@ -40,6 +40,29 @@ fn an_error_from_outside_ends_one_request_and_is_told() {
     let guard = behind.try_acquire(Mode::Exclusive).unwrap();
     assert_eq!((owner.in_use(), other.in_use()), (0, 1));
     guard.release().unwrap();
+}
+
+/// A request that has its turn and cannot go on keeps nobody from theirs.
+#[test]
+fn a_request_that_fails_gives_its_turn_back() {
+    let memory = Memory::fair();
+    let faulty = Faulty::new(memory.clone());
+    let lock = |space| {
+        let owner = LockManager::new(Ceilings::default()).owner(Limits::default());
+        let lock = owner.open(&Grant::new(space), "a.lock").unwrap();
+        (owner, lock)
+    };
+    let (_a, failing) = lock(Arc::new(faulty.clone()));
+    let (_b, other) = lock(memory.space());
+    let guard = other.try_acquire(Mode::Exclusive).unwrap();
+    faulty.fail_waits(true);
+    let request = failing.start_acquire(Mode::Exclusive, None).unwrap();
+    let error = clasp_engine::conformance::block_on(request).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    faulty.fail_waits(false);
+    drop(guard);
+    drop(other.try_acquire(Mode::Exclusive).unwrap());
+    drop(failing.try_acquire(Mode::Exclusive).unwrap());
 }
 
 /// A name that leads elsewhere, whatever stands in the way now, is a lost lock.

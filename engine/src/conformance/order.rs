@@ -4,7 +4,10 @@
 use super::{
     Exclusive, Flag, Process, SURELY, Shared, World, acquire, block_on, kind, poll, start,
 };
-use crate::ErrorKind;
+use crate::{
+    ErrorKind, LockName,
+    backend::{Access, Resource, Turn, Waited},
+};
 use std::{
     sync::{
         Arc,
@@ -92,10 +95,19 @@ pub(super) fn readers_do_not_pass_a_foreign_writer(world: &dyn World) {
     // Nobody waits for itself (S9).
     let second = reader.try_acquire(Shared).unwrap();
     let late = acquire(late, Shared);
+    // Nor do readers of a host that has none so far, though the writer, who is
+    // first, does not move for longer than any patience.
+    let elsewhere = Process::new(world);
+    let (_d, elsewhere) = elsewhere.lock();
+    let elsewhere = acquire(elsewhere, Shared);
+    for _ in 0..5 {
+        elsewhere.must_block();
+    }
     late.must_block();
     drop((first, second));
     drop(writing.finish());
     drop(late.finish());
+    drop(elsewhere.finish());
 }
 
 pub(super) fn a_foreign_writer_that_gives_up_lets_readers_in(world: &dyn World) {
@@ -123,6 +135,114 @@ pub(super) fn a_foreign_writer_that_gives_up_lets_readers_in(world: &dyn World) 
     drop(late.finish());
     drop(block_on(later).unwrap());
     first.release().unwrap();
+}
+
+/// A ticket that a host has drawn which is stopped now.
+fn stopped(world: &dyn World) -> (Arc<dyn Resource>, Arc<dyn Turn>) {
+    let name = LockName::parse("a.lock", 100).unwrap();
+    let opened = world.space().open(&name, Access::Any).unwrap();
+    let tickets = opened.resource.tickets().expect("an order");
+    let turn = tickets.begin_turn(Exclusive).unwrap();
+    assert_eq!(turn.run().unwrap(), Waited::Granted);
+    (opened.resource, turn)
+}
+
+pub(super) fn a_stopped_host_is_passed(world: &dyn World) {
+    if !world.is_fair() {
+        return;
+    }
+    let here = Process::new(world);
+    let (_a, lock) = here.lock();
+    let (_b, other) = here.lock();
+    let (_stopped, turn) = stopped(world);
+    for mode in [Exclusive, Shared] {
+        drop(lock.acquire_blocking(mode, Some(SURELY)).unwrap());
+        drop(block_on(other.acquire(mode, Some(SURELY))).unwrap());
+    }
+    turn.end();
+    drop(lock.try_acquire(Exclusive).unwrap());
+}
+
+pub(super) fn who_comes_back_passes_a_stopped_host(world: &dyn World) {
+    if !world.is_fair() {
+        return;
+    }
+    let here = Process::new(world);
+    let (_a, holder) = here.lock();
+    let (_b, asleep) = here.lock();
+    let (_c, next) = here.lock();
+    let (_d, last) = here.lock();
+    let guard = holder.try_acquire(Exclusive).unwrap();
+    let flag = Arc::<Flag>::default();
+    let mut sleeper = asleep.start_acquire(Exclusive, None).unwrap();
+    assert!(poll(&mut sleeper, &flag).is_pending());
+    let next = acquire(next, Exclusive);
+    next.must_block();
+    let last = start(move || drop(last.acquire_blocking(Shared, None).unwrap()));
+    last.must_block();
+    drop(guard);
+    let inside = next.finish();
+    let (_stopped, turn) = stopped(world);
+    // The last one waits for its turn behind the stopped host, then the
+    // sleeper is before it again.
+    drop(inside);
+    drop(block_on(sleeper).unwrap());
+    last.finish();
+    turn.end();
+    drop(holder.try_acquire(Exclusive).unwrap());
+}
+
+pub(super) fn the_head_of_the_line_has_a_name(world: &dyn World) {
+    if !world.is_fair() {
+        return;
+    }
+    let turns = [(); 3].map(|()| {
+        let name = LockName::parse("a.lock", 100).unwrap();
+        let opened = world.space().open(&name, Access::Any).unwrap();
+        let tickets = opened.resource.tickets().expect("an order");
+        (tickets.begin_turn(Exclusive).unwrap(), opened.resource)
+    });
+    let run = |turn: &Arc<dyn Turn>| {
+        let turn = Arc::clone(turn);
+        start(move || turn.run().unwrap())
+    };
+    let [(first, _a), (second, _b), (third, _c)] = &turns;
+    assert_eq!(run(first).finish(), Waited::Granted);
+    assert_eq!(first.head(), None);
+    let seconds = run(second);
+    seconds.must_block();
+    let thirds = run(third);
+    thirds.must_block();
+    let before = third.head();
+    assert_eq!((before, second.head()), (third.head(), before));
+    first.end();
+    assert_eq!(seconds.finish(), Waited::Granted);
+    assert!(third.head().is_some());
+    assert_ne!(third.head(), before);
+    second.end();
+    assert_eq!(thirds.finish(), Waited::Granted);
+    third.end();
+}
+
+pub(super) fn a_lock_that_is_passed_on_follows_an_unlinked_file(world: &dyn World) {
+    let (here, there) = (Process::new(world), Process::new(world));
+    let (_a, holder) = here.lock();
+    let (_b, first) = here.lock();
+    let (_c, second) = here.lock();
+    let (_d, foreign) = there.lock();
+    let guard = holder.try_acquire(Exclusive).unwrap();
+    let first = first.start_acquire(Exclusive, None).unwrap();
+    let flag = Arc::<Flag>::default();
+    let mut second = second.start_acquire(Exclusive, None).unwrap();
+    drop(guard);
+    let first = block_on(first).unwrap();
+    world.unlink("a.lock");
+    let new = foreign.acquire_blocking(Exclusive, None).unwrap();
+    drop(first);
+    // Not the old file's, though it is free.
+    assert!(poll(&mut second, &flag).is_pending());
+    drop(new);
+    drop(block_on(second).unwrap());
 }
 
 pub(super) fn a_busy_host_lets_others_in(world: &dyn World) {

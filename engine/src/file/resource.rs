@@ -66,6 +66,10 @@ impl Resource for FileResource {
         Ok(Arc::new(wait))
     }
 
+    fn is_free(&self) -> Result<bool, Error> {
+        translate(sys::is_free(&self.file, self.family))
+    }
+
     fn downgrade(&self) -> Result<bool, Error> {
         translate(sys::downgrade(&self.file, self.family))
     }

@@ -83,11 +83,14 @@ fn main() {
         let guard = lock.acquire_blocking(mode, None).expect("the lock");
         let got = now();
         let drawn = DRAWN.load(Ordering::Relaxed);
-        write!(log, "{asked} {drawn} {got}").expect("the log");
+        // In one write each, which a signal does not cut short.
+        let begin = format!("{asked} {drawn} {got}");
+        log.write_all(begin.as_bytes()).expect("the log");
         while now() < got + hold * 1000 {
             std::hint::spin_loop();
         }
-        writeln!(log, " {}", now()).expect("the log");
+        let end = format!(" {}\n", now());
+        log.write_all(end.as_bytes()).expect("the log");
         guard.release().expect("the lock to the end");
     }
     println!("done");

@@ -55,6 +55,10 @@ pub(crate) fn unlock(_: &File, _: Family) -> io::Result<()> {
     unsupported()
 }
 
+pub(crate) fn is_free(_: &File, _: Family) -> io::Result<bool> {
+    unsupported()
+}
+
 pub(crate) fn downgrade(_: &File, _: Family) -> io::Result<bool> {
     unsupported()
 }

@@ -82,6 +82,25 @@ pub(crate) fn unlock(file: impl AsFd, family: Family) -> io::Result<()> {
     }?)
 }
 
+/// Whether nobody holds a lock; neither does the description itself.
+pub(crate) fn is_free(file: impl AsFd, family: Family) -> io::Result<bool> {
+    let file = file.as_fd();
+    let fcntl_free = || Ok(conflict(file, WHOLE, Mode::Exclusive)?.is_none());
+    // There is no asking, only trying.
+    let flock_free = || {
+        let free = try_lock(file, Family::Flock, Mode::Exclusive)?;
+        if free {
+            unlock(file, Family::Flock)?;
+        }
+        Ok(free)
+    };
+    match family {
+        Family::Posix => fcntl_free(),
+        Family::Flock => flock_free(),
+        Family::Both => Ok(fcntl_free()? && flock_free()?),
+    }
+}
+
 /// Makes an exclusive lock that is held a shared one, with nobody in between;
 /// `false` where that cannot be done: `flock` drops the one to take the other.
 pub(crate) fn downgrade(file: impl AsFd, family: Family) -> io::Result<bool> {

@@ -7,7 +7,7 @@ mod wake;
 
 #[cfg(feature = "conformance")]
 pub(crate) use lock::lock;
-pub(crate) use lock::{downgrade, try_lock, unlock};
+pub(crate) use lock::{downgrade, is_free, try_lock, unlock};
 pub(crate) use tickets::{FileTickets, choose_order_folder};
 pub(crate) use wait::{KernelWait, Spare};
 pub(crate) use wake::choose_wake_signal;

@@ -260,25 +260,30 @@ impl FileTurn {
     /// Draws a ticket.
     fn draw(&self, file: BorrowedFd<'_>) -> Result<i64, Errno> {
         lock_range(file, self.region.gate(), Mode::Exclusive, true)?;
-        let mut ticket = self.region.first();
-        while ticket <= self.region.last() {
-            let all = self.region.from(ticket);
-            match conflict(file, all, Mode::Exclusive)? {
-                Some(taken) => ticket = taken.start + taken.len,
-                None => break,
-            }
-        }
-        let drawn = if ticket <= self.region.last() {
-            lock_range(file, Range::between(ticket, ticket + 1), self.mode, false)
-        } else {
-            // Used up: there is an order again once nobody waits.
-            Err(Errno::NOLCK)
-        };
+        let ticket = self.free_ticket(file).and_then(|ticket| {
+            lock_range(file, Range::between(ticket, ticket + 1), self.mode, false)?;
+            Ok(ticket)
+        });
         unlock_range(file, self.region.gate())?;
-        drawn?;
+        let ticket = ticket?;
         // For who looks into the order, such as the tests do.
         tracing::trace!(target: "clasp::order", number = ticket - self.region.gate, "drew a ticket");
         Ok(ticket)
+    }
+
+    /// The first byte with nothing held at or above it.
+    fn free_ticket(&self, file: BorrowedFd<'_>) -> Result<i64, Errno> {
+        let mut ticket = self.region.first();
+        while ticket <= self.region.last() {
+            match conflict(file, self.region.from(ticket), Mode::Exclusive)? {
+                None => return Ok(ticket),
+                // To the end of all files: none of ours.
+                Some(Range { len: 0, .. }) => break,
+                Some(taken) => ticket = taken.start + taken.len,
+            }
+        }
+        // Used up: there is an order again once nobody waits.
+        Err(Errno::NOLCK)
     }
 
     fn before(&self, ticket: i64) -> Range {
@@ -310,13 +315,16 @@ impl Wait for FileTurn {
 
 impl Turn for FileTurn {
     fn head(&self) -> Option<u64> {
-        let ticket = *self.ticket.get()?;
-        let mut first = None;
-        let mut end = ticket;
+        let Some(ticket) = self.ticket.get() else {
+            // It waits at the gate.
+            return Some(self.region.gate as u64);
+        };
+        let (mut first, mut end) = (None, *ticket);
         while end > self.region.first() {
             let found = conflict(&self.file, self.before(end), self.mode).ok()?;
             let Some(found) = found else { break };
-            first = Some(found.start as u64);
+            // By its last byte: whoever has its turn holds all before, too.
+            first = Some((found.start + found.len - 1) as u64);
             end = found.start;
         }
         first
@@ -345,6 +353,39 @@ mod tests {
         };
         assert_eq!(Region { gate: 0 }.last() + 1, next.gate);
         assert_eq!(next.from(next.first()).len, (1 << REGION_BITS) - 1);
+    }
+
+    /// A process that is stopped in the midst of drawing is passed like any
+    /// other: what does not move has a name.
+    #[test]
+    fn who_waits_at_the_gate_knows_what_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name| {
+            let path = folder.path().join(name);
+            let mut options = File::options();
+            options.read(true).write(true).create(true).truncate(false);
+            Arc::new(options.open(path).unwrap())
+        };
+        let region = Region { gate: 0 };
+        let stopped = file("order");
+        assert!(lock_range(&*stopped, region.gate(), Mode::Exclusive, false).is_ok());
+        let own = file("order");
+        let turn = Arc::new(FileTurn {
+            call: Call::new(&own, &Arc::default()).unwrap(),
+            file: own,
+            region,
+            mode: Mode::Exclusive,
+            ticket: OnceLock::new(),
+        });
+        let running = std::thread::spawn({
+            let turn = Arc::clone(&turn);
+            move || turn.run().unwrap()
+        });
+        assert_eq!((turn.head(), turn.head()), (Some(0), Some(0)));
+        assert!(unlock_range(&*stopped, region.gate()).is_ok());
+        assert_eq!(running.join().unwrap(), Waited::Granted);
+        assert_eq!(turn.head(), None);
+        turn.end();
     }
 
     /// Hosts of different versions must find the same place.
