@@ -14,8 +14,10 @@ use std::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Open locks. Each may cost the host a descriptor; the default of 256
-    /// leaves several guests room below the usual soft limit of 1,024.
+    /// Open locks. Each costs the host a descriptor, and up to three more from
+    /// the first time that it is waited for; the default of 256 leaves several
+    /// guests room below the usual hard limit, one below the usual soft limit
+    /// of 1,024.
     pub open_locks: usize,
     /// Locks held, those that are waited for included. The default is 1,024:
     /// shared locks may be held several times by way of one handle.
@@ -51,7 +53,8 @@ impl Default for Limits {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Ceilings {
-    /// Lock files open at the same time. The default is 4,096.
+    /// Lock files open at the same time, with one descriptor each, or four once
+    /// they are waited for. The default is 4,096.
     pub lock_files: usize,
     /// Helper threads that wait in the kernel, one for each contended lock
     /// file. The default is 1,024.

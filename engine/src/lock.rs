@@ -412,6 +412,12 @@ impl fmt::Debug for Guard {
 ///
 /// Dropping it withdraws the request, or releases the lock if it was granted
 /// meanwhile.
+///
+/// A grant is an offer: a task that was woken and does not poll for 100 to 200
+/// ms is passed over, keeps its place, and has its turn again when it polls.
+///
+/// Wakers are called on threads of the engine, one after the other: they must
+/// neither wait nor use the engine.
 #[derive(Debug)]
 #[must_use = "dropping the request withdraws it"]
 pub struct Acquire(Stage);

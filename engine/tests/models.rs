@@ -18,6 +18,8 @@ use clasp_engine::{
 };
 use shuttle::{future::block_on, thread};
 use std::{
+    cell::RefCell,
+    rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -38,11 +40,15 @@ fn check(model: fn(&World)) {
             let world = World {
                 memory,
                 inside: Arc::default(),
+                hosts: RefCell::default(),
             };
             model(&world);
-            // Nothing is left behind.
-            let (_owner, lock) = world.host().lock();
-            lock.try_acquire(Mode::Exclusive).unwrap();
+            // Nothing is left behind, neither in the hosts nor outside.
+            world.host();
+            for host in world.hosts.borrow().iter() {
+                let (_owner, lock) = host.lock();
+                lock.try_acquire(Mode::Exclusive).unwrap();
+            }
         };
         shuttle::check_random(run, iterations());
         shuttle::check_pct(run, iterations() / 2, 3);
@@ -52,6 +58,7 @@ fn check(model: fn(&World)) {
 struct World {
     memory: Memory,
     inside: Arc<AtomicI64>,
+    hosts: RefCell<Vec<Rc<Host>>>,
 }
 
 struct Host {
@@ -60,11 +67,13 @@ struct Host {
 }
 
 impl World {
-    fn host(&self) -> Host {
-        Host {
+    fn host(&self) -> Rc<Host> {
+        let host = Rc::new(Host {
             manager: LockManager::new(Ceilings::default()),
             grant: Grant::new(self.memory.space()),
-        }
+        });
+        self.hosts.borrow_mut().push(Rc::clone(&host));
+        host
     }
 
     /// Runs `f` on a thread, as an owner of a host.

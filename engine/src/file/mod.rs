@@ -95,7 +95,8 @@ impl FileSpace {
     /// Whether lock files may lie on a network file system, where any request
     /// may hang, `flock` may be `fcntl` underneath, and a server decides. A
     /// request that hangs holds up everybody in this host who asks for the same
-    /// file, or who would queue behind them.
+    /// file, or who would queue behind them, and may hold up the timeouts of
+    /// the manager: give such guests a manager of their own.
     pub fn network(mut self, network: bool) -> FileSpace {
         self.network = network;
         self
