@@ -98,6 +98,9 @@ struct State {
     waits: u64,
 }
 
+/// Whom to tell what, if anybody.
+type Told = Option<(Arc<Request>, Outcome)>;
+
 /// What this host has of the lock outside.
 enum Outside {
     Free,
@@ -113,7 +116,7 @@ enum Outside {
         id: u64,
         resource: Arc<dyn Resource>,
         /// Told when no trace of the wait is left.
-        then: Option<(Arc<Request>, Outcome)>,
+        then: Told,
     },
 }
 
@@ -139,7 +142,7 @@ enum Place {
     Cancelling {
         id: u64,
         turn: Arc<dyn Turn>,
-        then: Option<(Arc<Request>, Outcome)>,
+        then: Told,
     },
 }
 
@@ -1067,11 +1070,7 @@ impl State {
 
     /// Gives up the place that is waited for among the hosts. `None` if `then`
     /// is told later, when no trace of it is left.
-    #[expect(clippy::type_complexity, reason = "what is to be told, perhaps later")]
-    fn leave_line(
-        &mut self,
-        then: Option<(Arc<Request>, Outcome)>,
-    ) -> Option<Option<(Arc<Request>, Outcome)>> {
+    fn leave_line(&mut self, then: Told) -> Option<Told> {
         let Place::Waiting {
             id, turn, request, ..
         } = std::mem::replace(&mut self.place, Place::None)
