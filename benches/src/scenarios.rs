@@ -120,7 +120,8 @@ struct Run<'a> {
 pub(crate) fn run(settings: &Settings) -> Result<()> {
     fs::create_dir_all(&settings.out)?;
     // On a disk, as lock files are, rather than in memory.
-    let folder = tempfile::tempdir_in(&settings.out)?;
+    let program = std::env::current_exe()?;
+    let folder = tempfile::tempdir_in(program.parent().unwrap_or(&settings.out))?;
     let run = Run { settings, folder };
     let results = Results {
         machine: Machine::this(run.folder.path()),

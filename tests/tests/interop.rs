@@ -85,6 +85,43 @@ fn flock_excludes_and_is_excluded() {
     assert_eq!(posix.ask("try 0 x"), "ok 0");
 }
 
+/// Guests of the family `both` exclude programs of either family, and wait for
+/// the two that hold one half each.
+#[test]
+fn both_families_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.lock");
+    let (mut guest, mut other) = (host(folder.path(), "both"), host(folder.path(), "both"));
+    let mut fasteners = Process::fasteners(&file);
+    let try_flock = || {
+        let mut flock = Command::new("flock");
+        flock.args(["-n", "-x"]).arg(&file).arg("true");
+        flock.status().unwrap().success()
+    };
+
+    assert_eq!(guest.ask("acquire 0 x"), "ok 0");
+    assert_eq!(fasteners.ask("try"), "no");
+    assert!(!try_flock());
+    assert_eq!(other.ask("try 0 s"), "would-block");
+    assert_eq!(guest.ask("release 0"), "ok");
+
+    // Nothing is held of one half while the other is waited for.
+    let theirs = Opponent::flock(&["-x"], &file);
+    guest.tell("acquire 0 x");
+    guest.must_block();
+    assert_eq!(fasteners.ask("try"), "yes");
+    theirs.release();
+    guest.must_block();
+    assert!(try_flock());
+    other.tell("acquire 0 x 100");
+    assert_eq!(other.answer(), "timed-out");
+    assert_eq!(fasteners.ask("release"), "yes");
+    assert_eq!(guest.answer(), "ok 1");
+    assert_eq!(guest.ask("release 1"), "ok");
+    assert!(try_flock());
+    assert_eq!(fasteners.ask("try"), "yes");
+}
+
 /// The guest of the README beside a Python process, on one lock file.
 #[test]
 fn a_guest_and_a_python_process_count_together() {
