@@ -491,6 +491,7 @@ impl State {
                 // A grant may have raced with the cancellation, and the
                 // description may live on in a forked child.
                 self.unlock(entry, &*resource);
+                self.give_share_back();
                 wakers.extend(then.and_then(|(request, outcome)| request.complete(outcome)));
                 entry.settled.notify_all();
             }
@@ -531,6 +532,7 @@ impl State {
             }
             Place::Cancelling { id, turn, then } if id == ended => {
                 turn.end();
+                self.give_share_back();
                 wakers.extend(then.and_then(|(request, outcome)| request.complete(outcome)));
                 entry.settled.notify_all();
             }
@@ -681,8 +683,17 @@ impl State {
         self.passed_on <= TENURE_TURNS && self.taken.elapsed() <= TENURE
     }
 
+    /// Gives back the share of threads of a wait that has ended for good, before
+    /// its owner learns of it and asks for more.
+    fn give_share_back(&mut self) {
+        if let Some(helper) = &mut self.helper {
+            helper.charge = None;
+        }
+    }
+
     /// Grants whatever stands at the front and fits.
     fn grant(&mut self, entry: &Arc<Entry>, wakers: &mut Wakers) {
+        self.give_share_back();
         let mut offered = false;
         // A thread that waits is awake when it is woken; a task may never be
         // polled.
@@ -861,6 +872,7 @@ impl State {
             self.end_turn();
         }
         if let Some(w) = self.queue.remove(ticket) {
+            self.give_share_back();
             wakers.extend(w.request.complete(Outcome::Failed(error)));
         }
     }

@@ -57,7 +57,8 @@ pub struct Ceilings {
     /// they are waited for. The default is 4,096.
     pub lock_files: usize,
     /// Helper threads that wait in the kernel, one for each contended lock
-    /// file. The default is 1,024.
+    /// file. A few more may be there for a moment while waits end. The default
+    /// is 1,024.
     pub waiter_threads: usize,
 }
 

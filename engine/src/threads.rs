@@ -2,9 +2,9 @@
 
 use crate::{
     Error, ErrorKind,
-    sync::{Condvar, Mutex, thread},
+    sync::{Condvar, Mutex, MutexGuard, thread},
 };
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, io, sync::Arc, time::Duration};
 
 /// What a helper does.
 pub(crate) trait Job: Send {
@@ -34,7 +34,8 @@ struct Pool {
 
 /// A pool that starts a thread for each job, up to a ceiling: jobs wait in the
 /// kernel for as long as somebody holds a lock, so none may queue behind
-/// another.
+/// another. Those that pass on a result count as free; if one then has more to
+/// wait for, and a job has counted on it, there is one thread more for a while.
 pub(crate) struct Threads {
     pool: Arc<(Mutex<Pool>, Condvar)>,
     ceiling: usize,
@@ -74,20 +75,39 @@ impl Threads {
         }
         locked.threads += 1;
         drop(locked);
-        let shared = Arc::clone(&self.pool);
-        let started = thread::Builder::new()
-            .name("clasp-wait".into())
-            .stack_size(STACK_BYTES)
-            .spawn(move || work(&shared, job));
-        if let Err(error) = started {
-            let (pool, _) = &*self.pool;
-            pool.lock().threads -= 1;
-            return Err(Error::new(
+        start(&self.pool, job).map_err(|(error, _)| {
+            Error::new(
                 ErrorKind::Unavailable,
                 format!("cannot start a waiter thread: {error}"),
-            ));
-        }
-        Ok(())
+            )
+        })
+    }
+}
+
+/// Starts a thread that is counted already, or takes it off the count.
+fn start(
+    pool: &Arc<(Mutex<Pool>, Condvar)>,
+    job: Box<dyn Job>,
+) -> Result<(), (io::Error, Box<dyn Job>)> {
+    // The job is to survive a thread that does not start.
+    let handed = Arc::new(Mutex::new(Some(job)));
+    let (shared, given) = (Arc::clone(pool), Arc::clone(&handed));
+    let started = thread::Builder::new()
+        .name("clasp-wait".into())
+        .stack_size(STACK_BYTES)
+        .spawn(move || {
+            let job = given.lock().take();
+            if let Some(job) = job {
+                work(&shared, job);
+            }
+        });
+    let Err(error) = started else {
+        return Ok(());
+    };
+    pool.0.lock().threads -= 1;
+    match handed.lock().take() {
+        Some(job) => Err((error, job)),
+        None => Ok(()),
     }
 }
 
@@ -99,16 +119,20 @@ impl Drop for Threads {
     }
 }
 
-fn work(shared: &(Mutex<Pool>, Condvar), mut job: Box<dyn Job>) {
-    let (pool, wake) = shared;
+fn work(shared: &Arc<(Mutex<Pool>, Condvar)>, mut job: Box<dyn Job>) {
+    let (pool, wake) = &**shared;
     loop {
         job.wait();
-        if let Some(next) = job.finish() {
+        // Whoever learns of the result may count on this thread.
+        pool.lock().free += 1;
+        let next = job.finish();
+        let mut locked = pool.lock();
+        if let Some(next) = next {
+            locked.free -= 1;
+            make_up(shared, locked);
             job = next;
             continue;
         }
-        let mut locked = pool.lock();
-        locked.free += 1;
         job = loop {
             if let Some(job) = locked.jobs.pop_front() {
                 locked.free -= 1;
@@ -124,6 +148,24 @@ fn work(shared: &(Mutex<Pool>, Condvar), mut job: Box<dyn Job>) {
                 return;
             }
         };
+    }
+}
+
+/// Starts a thread for a job that counted on one which has more to wait for,
+/// even beyond the ceiling: the job was accepted.
+fn make_up(shared: &Arc<(Mutex<Pool>, Condvar)>, mut locked: MutexGuard<'_, Pool>) {
+    if locked.jobs.len() <= locked.free {
+        return;
+    }
+    let Some(job) = locked.jobs.pop_back() else {
+        return;
+    };
+    locked.threads += 1;
+    drop(locked);
+    if let Err((error, job)) = start(shared, job) {
+        tracing::error!(target: "clasp::wait", %error, "cannot start a waiter thread");
+        // The next thread that is free takes it.
+        shared.0.lock().jobs.push_back(job);
     }
 }
 
