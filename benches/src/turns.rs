@@ -39,7 +39,7 @@ pub(crate) fn write(turns: &[Turn], mut to: impl Write) -> Result<()> {
     Ok(to.write_all(&bytes)?)
 }
 
-/// Reads what [`write`] wrote, to the end.
+/// Reads what [`write()`] wrote, to the end.
 pub(crate) fn read(mut from: impl Read) -> Result<Vec<Turn>> {
     let mut bytes = Vec::new();
     from.read_to_end(&mut bytes)?;
