@@ -25,6 +25,15 @@
 //! state, a request's slot, the timer or the thread pool. Wakers are woken
 //! when none is held.
 
+mod place;
+mod rounds;
+mod waits;
+
+pub(crate) use waits::WaitJob;
+
+use place::Place;
+use waits::{Awaited, Helper};
+
 use crate::{
     Error, ErrorKind, Mode,
     backend::{Cancel, Identity, Opened, Resource, Tickets, Turn, Wait, Waited},
@@ -53,12 +62,6 @@ const TENURE_TURNS: u32 = 64;
 /// How long it is passed on at most: whoever waits outside waits for one
 /// tenure of each host before it, and a host's scheduling noise is as long.
 const TENURE: Duration = Duration::from_millis(1);
-
-/// How long a request whose turn it is may fail to take it before the next is
-/// let past: a task that is not polled, or a process that is stopped. Between
-/// this and twice as long, since it is looked at in rounds. Longer than a busy
-/// machine keeps a thread from running, short enough for the others.
-pub(crate) const PATIENCE: Duration = Duration::from_millis(100);
 
 /// A lock file that is open in this host.
 pub(crate) struct Entry {
@@ -120,32 +123,6 @@ enum Outside {
     },
 }
 
-/// The place of this host among those that wait.
-enum Place {
-    None,
-    Waiting {
-        id: u64,
-        ticket: Ticket,
-        mode: Mode,
-        /// Whose thread may be the one that waits.
-        request: Arc<Request>,
-        turn: Arc<dyn Turn>,
-        /// Who was first when the rounds came by.
-        head: Option<u64>,
-    },
-    /// It is the turn of the request with this ticket.
-    First {
-        ticket: Ticket,
-        mode: Mode,
-        turn: Arc<dyn Turn>,
-    },
-    Cancelling {
-        id: u64,
-        turn: Arc<dyn Turn>,
-        then: Told,
-    },
-}
-
 /// What [`Entry::try_acquire`] and [`Entry::enqueue`] achieved.
 pub(crate) enum Attempt {
     Granted(HoldId),
@@ -159,64 +136,6 @@ pub(crate) enum Attempt {
     Queued(Ticket),
     /// The file has been replaced: open it again.
     Retired,
-}
-
-/// A helper thread that passes on the result of its wait. What waits next is
-/// given to it: a request that has its turn must not lose its thread, and its
-/// owner's share, to another before it waits for the lock.
-struct Helper {
-    charge: Option<Charge>,
-    next: Option<WaitJob>,
-}
-
-/// What a [`WaitJob`] waits for.
-enum Awaited {
-    Lock(Arc<dyn Wait>, Arc<dyn Resource>),
-    Turn(Arc<dyn Turn>),
-}
-
-/// One wait, for the thread that is to run it: both steps, in order.
-pub(crate) struct WaitJob {
-    entry: Arc<Entry>,
-    id: u64,
-    awaited: Awaited,
-    /// The share of the owner's helper threads, if it runs on one.
-    charge: Option<Charge>,
-    result: Option<Result<Waited, Error>>,
-}
-
-impl Job for WaitJob {
-    fn wait(&mut self) {
-        self.result = Some(match &self.awaited {
-            Awaited::Lock(wait, _) => wait.run(),
-            Awaited::Turn(turn) => turn.run(),
-        });
-    }
-
-    fn finish(self: Box<Self>) -> Option<Box<dyn Job>> {
-        let WaitJob {
-            entry,
-            id,
-            awaited,
-            charge,
-            result,
-        } = *self;
-        let result = result?;
-        let next = entry.update(|state, wakers| {
-            // A share belongs to a helper.
-            let helper = charge.map(|charge| Helper {
-                charge: Some(charge),
-                next: None,
-            });
-            state.helper = helper;
-            match &awaited {
-                Awaited::Lock(_, of) => state.wait_ended(&entry, id, result, &**of, wakers),
-                Awaited::Turn(of) => state.turn_ended(&entry, id, result, &**of, wakers),
-            }
-            state.helper.take()?.next
-        });
-        next.map(|job| Box::new(job) as Box<dyn Job>)
-    }
 }
 
 /// Whom to wake once the entry's mutex is free again.
@@ -393,18 +312,6 @@ impl Entry {
             state.advance(self, wakers);
         });
     }
-
-    /// Looks for those who do not take their turn: grants that nobody polls
-    /// for, and a host that has been first for too long.
-    fn go_round(self: &Arc<Self>) {
-        self.update(|state, wakers| {
-            state.rounds = false;
-            let more_offers = state.take_back_offers(self, wakers);
-            if state.pass_stalled_head(self, wakers) || more_offers {
-                state.start_rounds(self);
-            }
-        });
-    }
 }
 
 impl Drop for Entry {
@@ -469,97 +376,10 @@ impl State {
         })
     }
 
-    /// A kernel wait has ended. Anything that is not ours any more, such as
-    /// the grant of a wait that was given up, is unlocked.
-    fn wait_ended(
-        &mut self,
-        entry: &Arc<Entry>,
-        ended: u64,
-        result: Result<Waited, Error>,
-        of: &dyn Resource,
-        wakers: &mut Wakers,
-    ) {
-        match std::mem::replace(&mut self.outside, Outside::Free) {
-            Outside::Waiting {
-                id,
-                ticket,
-                resource,
-                mode,
-                ..
-            } if id == ended => self.waited(entry, ticket, result, (resource, mode), wakers),
-            Outside::Cancelling { id, resource, then } if id == ended => {
-                // A grant may have raced with the cancellation, and the
-                // description may live on in a forked child.
-                self.unlock(entry, &*resource);
-                self.give_share_back();
-                wakers.extend(then.and_then(|(request, outcome)| request.complete(outcome)));
-                entry.settled.notify_all();
-            }
-            other => {
-                self.outside = other;
-                if let Err(error) = of.unlock() {
-                    tracing::error!(target: "clasp", lock = ?entry.identity, %error, "cannot unlock");
-                }
-                return;
-            }
-        }
-        self.advance(entry, wakers);
-    }
-
-    /// The wait for a turn has ended. A ticket that is not wanted any more is
-    /// given back.
-    fn turn_ended(
-        &mut self,
-        entry: &Arc<Entry>,
-        ended: u64,
-        result: Result<Waited, Error>,
-        of: &dyn Turn,
-        wakers: &mut Wakers,
-    ) {
-        match std::mem::replace(&mut self.place, Place::None) {
-            Place::Waiting {
-                id,
-                ticket,
-                mode,
-                turn,
-                ..
-            } if id == ended => {
-                // That there is no order to be had is no reason to fail.
-                if let Err(error) = result {
-                    tracing::warn!(target: "clasp::order", lock = ?entry.identity, %error, "no order between hosts");
-                }
-                self.place = Place::First { ticket, mode, turn };
-            }
-            Place::Cancelling { id, turn, then } if id == ended => {
-                turn.end();
-                self.give_share_back();
-                wakers.extend(then.and_then(|(request, outcome)| request.complete(outcome)));
-                entry.settled.notify_all();
-            }
-            other => {
-                self.place = other;
-                of.end();
-                return;
-            }
-        }
-        self.advance(entry, wakers);
-    }
-
     /// Whether a wait of ours is on its way out of the kernel.
     fn is_cancelling(&self) -> bool {
         matches!(self.outside, Outside::Cancelling { .. })
             || matches!(self.place, Place::Cancelling { .. })
-    }
-
-    /// The order of hosts, which is that of whoever opened the lock first.
-    fn tickets(&self) -> Option<&dyn Tickets> {
-        self.resources.last()?.tickets()
-    }
-
-    /// Whether another host is in line before us.
-    fn others_wait(&self, mode: Mode) -> bool {
-        self.tickets()
-            .is_some_and(|tickets| tickets.others_wait(mode))
     }
 
     /// Sends everybody who waits to the file that their name leads to now.
@@ -683,14 +503,6 @@ impl State {
         self.passed_on <= TENURE_TURNS && self.taken.elapsed() <= TENURE
     }
 
-    /// Gives back the share of threads of a wait that has ended for good, before
-    /// its owner learns of it and asks for more.
-    fn give_share_back(&mut self) {
-        if let Some(helper) = &mut self.helper {
-            helper.charge = None;
-        }
-    }
-
     /// Grants whatever stands at the front and fits.
     fn grant(&mut self, entry: &Arc<Entry>, wakers: &mut Wakers) {
         self.give_share_back();
@@ -706,14 +518,6 @@ impl State {
         }
         // The place was that of the first of them.
         self.end_turn();
-    }
-
-    /// Gives back the ticket of whoever is first, if anybody is.
-    fn end_turn(&mut self) {
-        if let Place::First { turn, .. } = &self.place {
-            turn.end();
-            self.place = Place::None;
-        }
     }
 
     /// Lets in whoever may go, and sees that somebody waits for the others.
@@ -777,94 +581,6 @@ impl State {
         }
     }
 
-    /// Takes back what was offered to tasks that are not polled, since it
-    /// keeps others waiting. They keep their places. Whether there are more.
-    fn take_back_offers(&mut self, entry: &Arc<Entry>, wakers: &mut Wakers) -> bool {
-        let (stale, fresh) = self.queue.stale_offers(|r| r.is_collected());
-        let mut taken_back = false;
-        for hold in stale {
-            if self
-                .queue
-                .offered_to(hold)
-                .is_some_and(|r| r.take_grant_back())
-            {
-                tracing::debug!(target: "clasp::wait", lock = ?entry.identity, "a grant was not polled for and goes to the next");
-                self.queue.take_back(hold);
-                taken_back = true;
-            }
-        }
-        if taken_back {
-            self.released(entry, wakers);
-            self.advance(entry, wakers);
-        }
-        fresh
-    }
-
-    /// Takes the lock without its turn if it is free and the host that is
-    /// first has not moved for a round. Whether a turn is still waited for.
-    fn pass_stalled_head(&mut self, entry: &Arc<Entry>, wakers: &mut Wakers) -> bool {
-        let Place::Waiting { turn, head, .. } = &mut self.place else {
-            return false;
-        };
-        let before = std::mem::replace(head, turn.head());
-        let stalled = head.is_some() && *head == before;
-        let Some((_, front)) = self.queue.front() else {
-            return true;
-        };
-        let mode = front.mode;
-        if !stalled || !matches!(self.outside, Outside::Free) {
-            return true;
-        }
-        match self.take_if_free(entry, mode) {
-            Ok(Take::Taken) => {
-                tracing::debug!(target: "clasp::order", lock = ?entry.identity, "passed a host that does not move");
-                self.leave_line(None);
-                self.grant(entry, wakers);
-                false
-            }
-            Ok(Take::Busy) => true,
-            Ok(Take::Unlinked) => {
-                self.retire(entry, wakers);
-                false
-            }
-            Err(error) => {
-                tracing::debug!(target: "clasp::order", lock = ?entry.identity, %error, "cannot pass");
-                true
-            }
-        }
-    }
-
-    /// Takes the lock if nobody has it. A first host that waits for readers to
-    /// go does not move either, and more readers must not pass it.
-    fn take_if_free(&mut self, entry: &Entry, mode: Mode) -> Result<Take, Error> {
-        if mode == Mode::Shared && !self.resource(mode)?.is_free()? {
-            return Ok(Take::Busy);
-        }
-        self.take(entry, mode)
-    }
-
-    /// Sees that [`Entry::go_round`] comes by.
-    fn start_rounds(&mut self, entry: &Arc<Entry>) {
-        if self.rounds {
-            return;
-        }
-        let Some(manager) = entry.manager.upgrade() else {
-            return;
-        };
-        let weak = Arc::downgrade(entry);
-        let round = move || {
-            if let Some(entry) = weak.upgrade() {
-                entry.go_round();
-            }
-        };
-        match manager.timer.at(Instant::now() + PATIENCE, Box::new(round)) {
-            Ok(_) => self.rounds = true,
-            Err(error) => {
-                tracing::warn!(target: "clasp::wait", %error, "cannot start the timer");
-            }
-        }
-    }
-
     fn fail(&mut self, ticket: Ticket, error: Error, wakers: &mut Wakers) {
         if let Place::First { ticket: first, .. } = self.place
             && first == ticket
@@ -874,143 +590,6 @@ impl State {
         if let Some(w) = self.queue.remove(ticket) {
             self.give_share_back();
             wakers.extend(w.request.complete(Outcome::Failed(error)));
-        }
-    }
-
-    /// Sends the front request into the kernel to wait for the lock.
-    fn start_wait(
-        &mut self,
-        entry: &Arc<Entry>,
-        ticket: Ticket,
-        wakers: &mut Wakers,
-    ) -> Result<(), Error> {
-        let Some((_, front)) = self.queue.front() else {
-            return Ok(());
-        };
-        let mode = front.mode;
-        let resource = Arc::clone(self.resource(mode)?);
-        let wait = resource.begin_wait(mode)?;
-        let awaited = Awaited::Lock(Arc::clone(&wait), Arc::clone(&resource));
-        let id = self.dispatch(entry, awaited, wakers)?;
-        self.outside = Outside::Waiting {
-            id,
-            ticket,
-            wait,
-            resource,
-            mode,
-        };
-        Ok(())
-    }
-
-    /// Sends the front request to wait for its turn, or straight for the lock
-    /// if hosts have no order.
-    fn start_turn(
-        &mut self,
-        entry: &Arc<Entry>,
-        ticket: Ticket,
-        wakers: &mut Wakers,
-    ) -> Result<(), Error> {
-        let Some((_, front)) = self.queue.front() else {
-            return Ok(());
-        };
-        let (mode, request) = (front.mode, Arc::clone(&front.request));
-        let turn = match self.tickets().map(|tickets| tickets.begin_turn(mode)) {
-            Some(Ok(turn)) => turn,
-            Some(Err(error)) => {
-                // That there is no order to be had is no reason to fail.
-                tracing::warn!(target: "clasp::order", lock = ?entry.identity, %error, "no order between hosts");
-                return self.start_unordered(entry, ticket, wakers);
-            }
-            None => return self.start_unordered(entry, ticket, wakers),
-        };
-        let id = self.dispatch(entry, Awaited::Turn(Arc::clone(&turn)), wakers)?;
-        self.place = Place::Waiting {
-            id,
-            ticket,
-            mode,
-            request,
-            turn,
-            head: None,
-        };
-        self.start_rounds(entry);
-        Ok(())
-    }
-
-    /// Goes on without an order: joins, or waits for the lock.
-    fn start_unordered(
-        &mut self,
-        entry: &Arc<Entry>,
-        ticket: Ticket,
-        wakers: &mut Wakers,
-    ) -> Result<(), Error> {
-        if let Outside::Held(..) = self.outside {
-            self.grant(entry, wakers);
-            return Ok(());
-        }
-        self.start_wait(entry, ticket, wakers)
-    }
-
-    /// Has the front request's wait run on its owner's thread or on a helper;
-    /// answers its number.
-    fn dispatch(
-        &mut self,
-        entry: &Arc<Entry>,
-        awaited: Awaited,
-        wakers: &mut Wakers,
-    ) -> Result<u64, Error> {
-        self.waits += 1;
-        let id = self.waits;
-        let Some((_, front)) = self.queue.front() else {
-            return Ok(id);
-        };
-        let mut job = WaitJob {
-            entry: Arc::clone(entry),
-            id,
-            awaited,
-            charge: None,
-            result: None,
-        };
-        if front.request.runs_own_wait {
-            wakers.extend(front.request.offer(job));
-        } else {
-            let quota = &front.owner.waiter_threads;
-            let helper = self.helper.as_mut().filter(|h| h.next.is_none());
-            if let Some(helper) = helper {
-                let own = helper.charge.take().filter(|charge| charge.is_of(quota));
-                job.charge = Some(own.map_or_else(|| quota.take(), Ok)?);
-                helper.next = Some(job);
-            } else {
-                job.charge = Some(quota.take()?);
-                let manager = entry.manager.upgrade().ok_or(ErrorKind::Lost)?;
-                manager.threads.spawn(Box::new(job))?;
-            }
-        }
-        Ok(id)
-    }
-
-    /// The wait of the front request has ended and was not cancelled.
-    fn waited(
-        &mut self,
-        entry: &Arc<Entry>,
-        ticket: Ticket,
-        result: Result<Waited, Error>,
-        (resource, mode): (Arc<dyn Resource>, Mode),
-        wakers: &mut Wakers,
-    ) {
-        let kept = match result {
-            Ok(Waited::Granted) => self.keep_if_linked(entry, resource, mode),
-            // Nobody cancelled it: `advance` tries again.
-            Ok(Waited::Cancelled) => Ok(Take::Busy),
-            Err(error) => {
-                // Half of it may be held, where a lock has two halves.
-                self.unlock(entry, &*resource);
-                Err(error)
-            }
-        };
-        match kept {
-            Ok(Take::Taken | Take::Busy) => {}
-            Ok(Take::Unlinked) => self.retire(entry, wakers),
-            Err(error) => self.fail(ticket, error, wakers),
         }
     }
 
@@ -1078,26 +657,5 @@ impl State {
             }
         };
         wakers.extend(then.and_then(|(request, outcome)| request.complete(outcome)));
-    }
-
-    /// Gives up the place that is waited for among the hosts. `None` if `then`
-    /// is told later, when no trace of it is left.
-    fn leave_line(&mut self, then: Told) -> Option<Told> {
-        let Place::Waiting {
-            id, turn, request, ..
-        } = std::mem::replace(&mut self.place, Place::None)
-        else {
-            return Some(then);
-        };
-        if request.take_back() {
-            turn.end();
-            return Some(then);
-        }
-        if turn.cancel() == Cancel::Abandoned {
-            // Its thread gives the ticket back when its turn has come.
-            return Some(then);
-        }
-        self.place = Place::Cancelling { id, turn, then };
-        None
     }
 }
