@@ -97,6 +97,8 @@ cases! {
     a_foreign_writer_that_gives_up_lets_readers_in
     a_stopped_host_is_passed
     who_comes_back_passes_a_stopped_host
+    who_comes_back_leaves_the_place_of_who_waits
+    who_asks_after_an_unlink_does_not_wait_for_the_old_file
     the_head_of_the_line_has_a_name
     a_lock_that_is_passed_on_follows_an_unlinked_file
     a_busy_host_lets_others_in

@@ -71,9 +71,6 @@ pub(crate) struct Entry {
     /// How often a name was found not to lead here any more. Whoever has seen
     /// fewer looks up its own name before it relies on it.
     pub(crate) doubts: AtomicU32,
-    /// Whether anybody has found a name to lead here since the lock began to be
-    /// passed on.
-    pub(crate) named: AtomicBool,
     /// No new request may come here: the file has no name any more, or its
     /// resource was given up. Set under the mutex, read without it by the
     /// manager, which must not wait for a lock file.
@@ -127,11 +124,7 @@ enum Outside {
 pub(crate) enum Attempt {
     Granted(HoldId),
     /// Somebody else holds the lock or waits for it.
-    Busy {
-        /// The lock is being passed on, so somebody has looked its name up a
-        /// tenure ago at most.
-        name_checked: bool,
-    },
+    Busy,
     /// The request waits.
     Queued(Ticket),
     /// The file has been replaced: open it again.
@@ -148,7 +141,6 @@ impl Entry {
             family: opened.family,
             manager: Arc::downgrade(manager),
             doubts: AtomicU32::new(0),
-            named: AtomicBool::new(false),
             retired: AtomicBool::new(false),
             state: Mutex::new(State {
                 queue: Queue::new(),
@@ -345,8 +337,7 @@ impl State {
             return Ok(Attempt::Retired);
         }
         if !self.queue.admits(owner, mode) {
-            let name_checked = self.is_named(entry) && self.taken.elapsed() <= TENURE;
-            return Ok(Attempt::Busy { name_checked });
+            return Ok(Attempt::Busy);
         }
         let taken = match &self.outside {
             // Both are shared, or the request would not be admitted.
@@ -366,9 +357,7 @@ impl State {
         };
         Ok(match taken {
             Take::Taken => Attempt::Granted(self.queue.hold(Arc::clone(owner), mode)),
-            Take::Busy => Attempt::Busy {
-                name_checked: false,
-            },
+            Take::Busy => Attempt::Busy,
             Take::Unlinked => {
                 self.retire(entry, wakers);
                 Attempt::Retired
@@ -385,6 +374,7 @@ impl State {
     /// Sends everybody who waits to the file that their name leads to now.
     fn retire(&mut self, entry: &Entry, wakers: &mut Wakers) {
         entry.retired.store(true, Ordering::Release);
+        self.give_share_back();
         for ticket in self.queue.places() {
             self.remove(entry, ticket, Some(Outcome::Moved), wakers);
         }
@@ -462,9 +452,6 @@ impl State {
         if entry.is_retired() || !self.continues_tenure() {
             return false;
         }
-        if self.passed_on == 1 {
-            entry.named.store(false, Ordering::Relaxed);
-        }
         match (held, next) {
             (Mode::Exclusive, Mode::Exclusive) => {}
             (Mode::Exclusive, Mode::Shared) => match resource.downgrade() {
@@ -485,12 +472,6 @@ impl State {
         }
         self.grant(entry, wakers);
         true
-    }
-
-    /// Whether somebody has looked the name up since the lock began to be
-    /// passed on.
-    fn is_named(&self, entry: &Entry) -> bool {
-        self.passed_on > 1 && entry.named.load(Ordering::Relaxed)
     }
 
     /// Counts one more turn of this tenure; `false` if it is over.
@@ -530,6 +511,11 @@ impl State {
                 return self.end_turn();
             };
             let mode = front.mode;
+            // The turn of whoever waits outside stays with it, even if another
+            // has come back before it.
+            if let Outside::Waiting { .. } | Outside::Cancelling { .. } = self.outside {
+                return;
+            }
             let first = match &mut self.place {
                 Place::None => false,
                 Place::First { ticket: first, .. } if *first == ticket => true,
@@ -554,7 +540,11 @@ impl State {
                 // Just taken, but for a request that is not the first any more.
                 Outside::Held(ref resource, held) if !self.queue.is_held() && held != mode => {
                     let resource = Arc::clone(resource);
-                    self.unlock(entry, &*resource);
+                    if held == Mode::Exclusive && matches!(resource.downgrade(), Ok(true)) {
+                        self.outside = Outside::Held(resource, mode);
+                    } else {
+                        self.unlock(entry, &*resource);
+                    }
                     continue;
                 }
                 // Just taken for the front request, or shared.

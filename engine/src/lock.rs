@@ -203,7 +203,6 @@ impl LockShared {
         let doubts = entry.doubts.load(Ordering::Relaxed);
         let named = self.grant.space.identify(&self.name)?.as_ref() == Some(&entry.identity);
         if named {
-            entry.named.store(true, Ordering::Relaxed);
             self.unchecked.store(0, Ordering::Relaxed);
             self.doubts.store(doubts, Ordering::Relaxed);
             self.checked_ms
@@ -262,9 +261,9 @@ impl LockShared {
                 }
                 Attempt::Retired => self.reopen(&entry)?,
                 Attempt::Queued(_) => unreachable!("nobody queues by trying"),
-                Attempt::Busy { name_checked } => {
+                Attempt::Busy => {
                     // Somebody holds a file; is it the one we are after?
-                    if name_checked && !self.is_in_doubt(&entry) || self.is_named(&entry)? {
+                    if self.is_named(&entry)? {
                         return Ok(None);
                     }
                     self.reopen(&entry)?;
@@ -559,7 +558,7 @@ impl Waiting {
             match self.arrive(&entry, std::mem::take(&mut tried))? {
                 Attempt::Granted(hold) => return Ok(Some(Held { entry, hold })),
                 Attempt::Retired => lock.reopen(&entry)?,
-                Attempt::Busy { .. } => unreachable!("a request that finds it busy queues"),
+                Attempt::Busy => unreachable!("a request that finds it busy queues"),
                 Attempt::Queued(ticket) => {
                     tracing::debug!(target: "clasp::wait", lock = %lock.name, mode = %self.mode, "waiting");
                     self.place = Some((Arc::clone(&entry), ticket));
@@ -585,7 +584,7 @@ impl Waiting {
     fn arrive(&self, entry: &Arc<Entry>, tried: bool) -> Result<Attempt, Error> {
         if !tried {
             match entry.try_acquire(&self.lock.owner, self.mode)? {
-                Attempt::Busy { .. } => {}
+                Attempt::Busy => {}
                 done => return Ok(done),
             }
         }

@@ -78,6 +78,7 @@ impl Request {
     pub(crate) fn complete(&self, outcome: Outcome) -> Option<Waker> {
         let mut slot = self.slot();
         slot.outcome = Some(outcome);
+        slot.absent = false;
         slot.waker.take()
     }
 

@@ -166,6 +166,7 @@ fn make_up(shared: &Arc<(Mutex<Pool>, Condvar)>, mut locked: MutexGuard<'_, Pool
         tracing::error!(target: "clasp::wait", %error, "cannot start a waiter thread");
         // The next thread that is free takes it.
         shared.0.lock().jobs.push_back(job);
+        shared.1.notify_one();
     }
 }
 

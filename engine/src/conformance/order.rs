@@ -192,6 +192,57 @@ pub(super) fn who_comes_back_passes_a_stopped_host(world: &dyn World) {
     drop(holder.try_acquire(Exclusive).unwrap());
 }
 
+pub(super) fn who_comes_back_leaves_the_place_of_who_waits(world: &dyn World) {
+    if !world.is_fair() {
+        return;
+    }
+    for mode in [Shared, Exclusive] {
+        let (here, there) = (Process::new(world), Process::new(world));
+        let (_a, asleep) = here.lock();
+        let (_b, next) = here.lock();
+        let (_c, foreign) = there.lock();
+        let name = LockName::parse("a.lock", 100).unwrap();
+        let probe = world.space().open(&name, Access::Any).unwrap().resource;
+        let in_line = || probe.tickets().expect("an order").others_wait(Exclusive);
+
+        let guard = foreign.try_acquire(Exclusive).unwrap();
+        let mut sleeper = asleep.start_acquire(mode, None).unwrap();
+        drop(guard);
+        // Its grant is taken back, and somebody else has the lock.
+        let guard = foreign.acquire_blocking(Exclusive, Some(SURELY)).unwrap();
+        while !sleeper.is_ready() {
+            std::thread::yield_now();
+        }
+        let next = next.start_acquire(Exclusive, None).unwrap();
+        while !in_line() {
+            std::thread::yield_now();
+        }
+        let flag = Arc::<Flag>::default();
+        assert!(poll(&mut sleeper, &flag).is_pending());
+        assert!(in_line(), "{mode}");
+        drop(sleeper);
+        assert!(in_line(), "{mode}");
+        drop(guard);
+        drop(block_on(next).unwrap());
+        assert!(!in_line(), "{mode}");
+    }
+}
+
+pub(super) fn who_asks_after_an_unlink_does_not_wait_for_the_old_file(world: &dyn World) {
+    let here = Process::new(world);
+    let (_a, lock) = here.lock();
+    let (_b, late) = here.lock();
+    let guard = lock.try_acquire(Exclusive).unwrap();
+    let first = lock.start_acquire(Exclusive, None).unwrap();
+    let second = lock.start_acquire(Exclusive, None).unwrap();
+    drop(guard);
+    drop(block_on(first).unwrap());
+    let old = block_on(second).unwrap();
+    world.unlink("a.lock");
+    drop(block_on(late.start_acquire(Exclusive, None).unwrap()).unwrap());
+    assert_eq!(kind(old.release()), Some(ErrorKind::Lost));
+}
+
 pub(super) fn the_head_of_the_line_has_a_name(world: &dyn World) {
     if !world.is_fair() {
         return;

@@ -98,6 +98,9 @@ impl State {
             }
             Err(error) => {
                 tracing::debug!(target: "clasp::order", lock = ?entry.identity, %error, "cannot pass");
+                if entry.is_retired() {
+                    self.retire(entry, wakers);
+                }
                 true
             }
         }
