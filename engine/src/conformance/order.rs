@@ -208,11 +208,11 @@ pub(super) fn who_comes_back_leaves_the_place_of_who_waits(world: &dyn World) {
         let guard = foreign.try_acquire(Exclusive).unwrap();
         let mut sleeper = asleep.start_acquire(mode, None).unwrap();
         drop(guard);
-        // Its grant is taken back, and somebody else has the lock.
-        let guard = foreign.acquire_blocking(Exclusive, Some(SURELY)).unwrap();
         while !sleeper.is_ready() {
             std::thread::yield_now();
         }
+        // Its grant is taken back, and somebody else has the lock.
+        let guard = foreign.acquire_blocking(Exclusive, Some(SURELY)).unwrap();
         let next = next.start_acquire(Exclusive, None).unwrap();
         while !in_line() {
             std::thread::yield_now();
