@@ -172,10 +172,17 @@ fn path(name: &str) -> String {
 
 macro_rules! call {
     ($guest:expr, $call:ident($($argument:expr),*)) => {
+        call!($guest, $call($($argument),*), |value| value)
+    };
+    // The worlds have types of their own for the same thing, so the conversion
+    // is compiled for each.
+    ($guest:expr, $call:ident($($argument:expr),*), $convert:expr) => {
         match $guest {
-            Guest::Blocking(store, guest) => guest.$call(store, $($argument),*).map_err(boxed)?,
+            Guest::Blocking(store, guest) => {
+                guest.$call(store, $($argument),*).map_err(boxed)?.map($convert)
+            }
             Guest::Suspending(store, guest) => {
-                guest.$call(store, $($argument),*).await.map_err(boxed)?
+                guest.$call(store, $($argument),*).await.map_err(boxed)?.map($convert)
             }
         }
         .map_err(|error| anyhow!(error))
@@ -199,33 +206,19 @@ impl Guest {
         until: u64,
     ) -> Result<Vec<Turn>> {
         let name = path(name);
-        match self {
-            Guest::Blocking(store, guest) => {
-                let turns = guest.call_compete(store, &name, exclusive, hold, pause, until);
-                let turns = turns.map_err(boxed)?.map_err(|error| anyhow!(error))?;
-                Ok(turns
+        call!(
+            self,
+            call_compete(&name, exclusive, hold, pause, until),
+            |turns| {
+                turns
                     .iter()
-                    .map(|t| Turn {
-                        asked: t.asked,
-                        got: t.got,
-                        left: t.left,
+                    .map(|turn| Turn {
+                        asked: turn.asked,
+                        got: turn.got,
+                        left: turn.left,
                     })
-                    .collect())
+                    .collect()
             }
-            Guest::Suspending(store, guest) => {
-                let turns = guest
-                    .call_compete(store, &name, exclusive, hold, pause, until)
-                    .await;
-                let turns = turns.map_err(boxed)?.map_err(|error| anyhow!(error))?;
-                Ok(turns
-                    .iter()
-                    .map(|t| Turn {
-                        asked: t.asked,
-                        got: t.got,
-                        left: t.left,
-                    })
-                    .collect())
-            }
-        }
+        )
     }
 }

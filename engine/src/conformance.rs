@@ -21,7 +21,7 @@ use std::{
         mpsc,
     },
     task::{Context, Poll, Wake, Waker},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// How long something that must happen may take. Long, for it is waited for
@@ -132,6 +132,15 @@ impl Process {
 
 fn kind<T>(result: Result<T, Error>) -> Option<ErrorKind> {
     result.err().map(|e| e.kind())
+}
+
+/// Waits for what another thread is about to do.
+fn eventually(done: &dyn Fn() -> bool) {
+    let begun = Instant::now();
+    while !done() {
+        assert!(begun.elapsed() < SURELY, "it did not happen");
+        std::thread::yield_now();
+    }
 }
 
 /// Something that runs on a thread of its own.
@@ -465,9 +474,7 @@ fn a_cycle_behind_a_request_that_has_ended(world: &dyn World) {
     let mut ended = Box::pin(a.acquire(Exclusive, Some(Duration::from_millis(5))));
     let woken = Arc::<Flag>::default();
     assert!(poll(&mut ended, &woken).is_pending());
-    while !woken.0.load(Ordering::SeqCst) {
-        std::thread::yield_now();
-    }
+    eventually(&|| woken.0.load(Ordering::SeqCst));
     let refused = open(&d, "f").acquire_blocking(Exclusive, Some(SURELY));
     assert_eq!(kind(refused), Some(ErrorKind::Deadlock));
 }
@@ -667,9 +674,7 @@ fn who_has_timed_out_is_in_no_cycle(world: &dyn World) {
     let mut request = Box::pin(wanted.acquire(Exclusive, Some(Duration::from_millis(5))));
     let flag = Arc::<Flag>::default();
     assert!(poll(&mut request, &flag).is_pending());
-    while !flag.0.load(Ordering::SeqCst) {
-        std::thread::yield_now();
-    }
+    eventually(&|| flag.0.load(Ordering::SeqCst));
     // It has ended, though its owner has not looked yet.
     let waiting = acquire(open(&b, "a.lock"), Exclusive);
     waiting.must_block();

@@ -55,8 +55,8 @@ use std::{
 };
 
 /// How often a lock is passed on inside this host before other hosts may have
-/// it. Taking it anew costs three system calls, about 3 us: one part in
-/// twenty or less of 64 turns that cost a microsecond each.
+/// it. Taking it anew costs three system calls, about 3 us: little beside 64
+/// turns, which cost 4 us each where nothing is done in them.
 const TENURE_TURNS: u32 = 64;
 
 /// How long it is passed on at most: whoever waits outside waits for one
@@ -454,24 +454,30 @@ impl State {
         }
         match (held, next) {
             (Mode::Exclusive, Mode::Exclusive) => {}
-            (Mode::Exclusive, Mode::Shared) => match resource.downgrade() {
-                Ok(true) => {
-                    if let Outside::Held(_, mode) = &mut self.outside {
-                        *mode = Mode::Shared;
-                    }
-                }
-                Ok(false) => return false,
-                Err(error) => {
-                    tracing::debug!(target: "clasp", lock = ?entry.identity, %error, "cannot downgrade");
+            (Mode::Exclusive, Mode::Shared) => {
+                if !self.make_shared(entry, resource) {
                     return false;
                 }
-            },
+            }
             // Never in place: other hosts may hold it shared. And a shared
             // request that did not join a shared lock has others before it.
             (Mode::Shared, _) => return false,
         }
         self.grant(entry, wakers);
         true
+    }
+
+    /// Makes the exclusive lock outside a shared one; `false` if it stays as it
+    /// is.
+    fn make_shared(&mut self, entry: &Entry, resource: &dyn Resource) -> bool {
+        let done = resource.downgrade().unwrap_or_else(|error| {
+            tracing::debug!(target: "clasp", lock = ?entry.identity, %error, "cannot downgrade");
+            false
+        });
+        if done && let Outside::Held(_, mode) = &mut self.outside {
+            *mode = Mode::Shared;
+        }
+        done
     }
 
     /// Counts one more turn of this tenure; `false` if it is over.
@@ -511,53 +517,34 @@ impl State {
                 return self.end_turn();
             };
             let mode = front.mode;
-            // The turn of whoever waits outside stays with it, even if another
-            // has come back before it.
-            if let Outside::Waiting { .. } | Outside::Cancelling { .. } = self.outside {
-                return;
-            }
-            let first = match &mut self.place {
-                Place::None => false,
-                Place::First { ticket: first, .. } if *first == ticket => true,
-                // One before it has come back: the turn is this host's.
-                Place::First {
-                    ticket: first,
-                    mode: turn,
-                    ..
-                } if *turn == mode => {
-                    *first = ticket;
-                    true
-                }
-                Place::First { .. } => {
-                    self.end_turn();
-                    false
-                }
-                Place::Waiting { .. } | Place::Cancelling { .. } => return,
-            };
-            let started = match self.outside {
+            let held = match &self.outside {
+                // The turn of whoever waits outside stays with it, even if
+                // another has come back before it.
                 Outside::Waiting { .. } | Outside::Cancelling { .. } => return,
-                Outside::Held(..) if !self.queue.fits(mode) => return,
+                Outside::Held(resource, held) => Some((Arc::clone(resource), *held)),
+                Outside::Free => None,
+            };
+            let Some(first) = self.is_first(ticket, mode) else {
+                return;
+            };
+            let started = match held {
+                Some(_) if !self.queue.fits(mode) => return,
                 // Just taken, but for a request that is not the first any more.
-                Outside::Held(ref resource, held) if !self.queue.is_held() && held != mode => {
-                    let resource = Arc::clone(resource);
-                    if held == Mode::Exclusive && matches!(resource.downgrade(), Ok(true)) {
-                        self.outside = Outside::Held(resource, mode);
-                    } else {
+                Some((resource, held)) if !self.queue.is_held() && held != mode => {
+                    if held != Mode::Exclusive || !self.make_shared(entry, &*resource) {
                         self.unlock(entry, &*resource);
                     }
                     continue;
                 }
                 // Just taken for the front request, or shared.
-                Outside::Held(..) => {
+                Some(_) => {
                     if first || !self.queue.is_held() || !self.others_wait(mode) {
                         return self.grant(entry, wakers);
                     }
                     self.start_turn(entry, ticket, wakers)
                 }
-                Outside::Free if !first && self.others_wait(mode) => {
-                    self.start_turn(entry, ticket, wakers)
-                }
-                Outside::Free => match self.take(entry, mode) {
+                None if !first && self.others_wait(mode) => self.start_turn(entry, ticket, wakers),
+                None => match self.take(entry, mode) {
                     Ok(Take::Taken) => Ok(()),
                     Ok(Take::Busy) if first => self.start_wait(entry, ticket, wakers),
                     Ok(Take::Busy) => self.start_turn(entry, ticket, wakers),
@@ -572,15 +559,18 @@ impl State {
     }
 
     fn fail(&mut self, ticket: Ticket, error: Error, wakers: &mut Wakers) {
-        if let Place::First { ticket: first, .. } = self.place
-            && first == ticket
-        {
-            self.end_turn();
-        }
+        self.end_turn_of(ticket);
         if let Some(w) = self.queue.remove(ticket) {
             self.give_share_back();
-            wakers.extend(w.request.complete(Outcome::Failed(error)));
+            tell(Some((w.request, Outcome::Failed(error))), wakers);
         }
+    }
+
+    /// A wait that was withdrawn has left no trace.
+    fn settle(&mut self, entry: &Entry, then: Told, wakers: &mut Wakers) {
+        self.give_share_back();
+        tell(then, wakers);
+        entry.settled.notify_all();
     }
 
     fn withdraw(
@@ -614,11 +604,10 @@ impl State {
                     None => return,
                 }
             }
-            Place::First { ticket: first, .. } if *first == ticket => {
-                self.end_turn();
+            _ => {
+                self.end_turn_of(ticket);
                 then
             }
-            _ => then,
         };
         let then = match std::mem::replace(&mut self.outside, Outside::Free) {
             Outside::Waiting {
@@ -646,6 +635,10 @@ impl State {
                 then
             }
         };
-        wakers.extend(then.and_then(|(request, outcome)| request.complete(outcome)));
+        tell(then, wakers);
     }
+}
+
+fn tell(then: Told, wakers: &mut Wakers) {
+    wakers.extend(then.and_then(|(request, outcome)| request.complete(outcome)));
 }

@@ -118,27 +118,19 @@ impl Shared {
         let opened = grant.space.open(name, access)?;
         let exclusive = opened.resource.permits(Mode::Exclusive);
         let found = {
+            // An entry that is retired leaves the map here; its drop locks the
+            // map, so it outlives the guard.
+            let _stale;
             let mut entries = self.entries.lock();
             let found = entries.get(&opened.identity).and_then(Weak::upgrade);
             match found {
                 Some(entry) if !entry.is_retired() => entry,
                 found => {
-                    let charge = match self.lock_files.take() {
-                        Ok(charge) => charge,
-                        Err(error) => {
-                            // As below.
-                            drop(entries);
-                            drop(found);
-                            return Err(error);
-                        }
-                    };
+                    _stale = found;
+                    let charge = self.lock_files.take()?;
                     let identity = opened.identity.clone();
                     let entry = Arc::new(Entry::new(self, opened, charge));
                     entries.insert(identity, Arc::downgrade(&entry));
-                    // An entry that is retired leaves the map by this; its
-                    // drop locks the map, so it waits for the guard to go.
-                    drop(entries);
-                    drop(found);
                     return Ok(Place { entry, exclusive });
                 }
             }

@@ -172,7 +172,7 @@ impl Resource for Description {
         Ok(Arc::new(MemoryWait {
             of: self.clone(),
             mode,
-            cancelled: Mutex::new(false),
+            cancelled: Cancelled::default(),
         }))
     }
 
@@ -203,8 +203,25 @@ impl Tickets for Description {
             of: self.clone(),
             mode,
             ticket: Mutex::new(None),
-            cancelled: Mutex::new(false),
+            cancelled: Cancelled::default(),
         }))
+    }
+}
+
+/// Set under the mutex of the files, so that nobody misses it.
+#[derive(Default)]
+struct Cancelled(AtomicBool);
+
+impl Cancelled {
+    fn set(&self, world: &World) -> Cancel {
+        let _files = world.files.lock();
+        self.0.store(true, Ordering::SeqCst);
+        world.changed.notify_all();
+        Cancel::Prompt
+    }
+
+    fn is_set(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
     }
 }
 
@@ -212,14 +229,14 @@ struct MemoryTurn {
     of: Description,
     mode: Mode,
     ticket: Mutex<Option<u64>>,
-    cancelled: Mutex<bool>,
+    cancelled: Cancelled,
 }
 
 impl Wait for MemoryTurn {
     fn run(&self) -> Result<Waited, Error> {
         let world = &self.of.world;
         let mut files = world.files.lock();
-        if *self.cancelled.lock() {
+        if self.cancelled.is_set() {
             return Ok(Waited::Cancelled);
         }
         let tickets = files.tickets.entry(self.of.file).or_default();
@@ -227,7 +244,7 @@ impl Wait for MemoryTurn {
         tickets.insert(ticket, (self.of.description, self.mode));
         *self.ticket.lock() = Some(ticket);
         loop {
-            if *self.cancelled.lock() {
+            if self.cancelled.is_set() {
                 return Ok(Waited::Cancelled);
             }
             if files.first_before(&self.of, ticket, self.mode).is_none() {
@@ -238,10 +255,7 @@ impl Wait for MemoryTurn {
     }
 
     fn cancel(&self) -> Cancel {
-        let _files = self.of.world.files.lock();
-        *self.cancelled.lock() = true;
-        self.of.world.changed.notify_all();
-        Cancel::Prompt
+        self.cancelled.set(&self.of.world)
     }
 }
 
@@ -266,7 +280,7 @@ impl Turn for MemoryTurn {
 struct MemoryWait {
     of: Description,
     mode: Mode,
-    cancelled: Mutex<bool>,
+    cancelled: Cancelled,
 }
 
 impl Wait for MemoryWait {
@@ -278,7 +292,7 @@ impl Wait for MemoryWait {
         } = &self.of;
         let mut files = world.files.lock();
         loop {
-            if *self.cancelled.lock() {
+            if self.cancelled.is_set() {
                 return Ok(Waited::Cancelled);
             }
             if files.lock(*file, *description, self.mode) {
@@ -289,10 +303,7 @@ impl Wait for MemoryWait {
     }
 
     fn cancel(&self) -> Cancel {
-        let _files = self.of.world.files.lock();
-        *self.cancelled.lock() = true;
-        self.of.world.changed.notify_all();
-        Cancel::Prompt
+        self.cancelled.set(&self.of.world)
     }
 }
 

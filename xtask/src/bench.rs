@@ -26,6 +26,6 @@ pub(crate) fn run(options: &[String]) -> Result<()> {
     if let Some(python) = python {
         bench.arg("--python").arg(python);
     }
-    say("Comparing; this takes a quarter of an hour");
+    say("Comparing; this takes ten minutes or more");
     show(bench.args(options))
 }

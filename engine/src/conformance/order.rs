@@ -2,18 +2,19 @@
 //! take their turn.
 
 use super::{
-    Exclusive, Flag, Process, SURELY, Shared, World, acquire, block_on, kind, poll, start,
+    Exclusive, Flag, Process, SURELY, Shared, World, acquire, block_on, eventually, kind, poll,
+    start,
 };
 use crate::{
     ErrorKind, LockName,
-    backend::{Access, Resource, Turn, Waited},
+    backend::{Access, Resource, Tickets, Turn, Waited},
 };
 use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 pub(super) fn a_grant_that_is_not_polled_goes_to_the_next(world: &dyn World) {
@@ -135,23 +136,22 @@ pub(super) fn a_foreign_writer_that_gives_up_lets_readers_in(world: &dyn World) 
     first.release().unwrap();
 }
 
-/// Waits for what another thread is about to do.
-fn eventually(done: &dyn Fn() -> bool) {
-    let begun = Instant::now();
-    while !done() {
-        assert!(begun.elapsed() < SURELY, "it did not happen");
-        std::thread::yield_now();
-    }
+/// The lock of [`Process::lock`], as its back end has it.
+fn resource(world: &dyn World) -> Arc<dyn Resource> {
+    let name = LockName::parse("a.lock", 100).unwrap();
+    world.space().open(&name, Access::Any).unwrap().resource
+}
+
+fn tickets(resource: &Arc<dyn Resource>) -> &dyn Tickets {
+    resource.tickets().expect("an order")
 }
 
 /// A ticket that a host has drawn which is stopped now.
 fn stopped(world: &dyn World) -> (Arc<dyn Resource>, Arc<dyn Turn>) {
-    let name = LockName::parse("a.lock", 100).unwrap();
-    let opened = world.space().open(&name, Access::Any).unwrap();
-    let tickets = opened.resource.tickets().expect("an order");
-    let turn = tickets.begin_turn(Exclusive).unwrap();
+    let resource = resource(world);
+    let turn = tickets(&resource).begin_turn(Exclusive).unwrap();
     assert_eq!(turn.run().unwrap(), Waited::Granted);
-    (opened.resource, turn)
+    (resource, turn)
 }
 
 pub(super) fn a_stopped_host_is_passed(world: &dyn World) {
@@ -208,9 +208,8 @@ pub(super) fn who_comes_back_leaves_the_place_of_who_waits(world: &dyn World) {
         let (_a, asleep) = here.lock();
         let (_b, next) = here.lock();
         let (_c, foreign) = there.lock();
-        let name = LockName::parse("a.lock", 100).unwrap();
-        let probe = world.space().open(&name, Access::Any).unwrap().resource;
-        let in_line = || probe.tickets().expect("an order").others_wait(Exclusive);
+        let probe = resource(world);
+        let in_line = || tickets(&probe).others_wait(Exclusive);
 
         let guard = foreign.try_acquire(Exclusive).unwrap();
         let mut sleeper = asleep.start_acquire(mode, None).unwrap();
@@ -252,10 +251,9 @@ pub(super) fn the_head_of_the_line_has_a_name(world: &dyn World) {
         return;
     }
     let turns = [(); 3].map(|()| {
-        let name = LockName::parse("a.lock", 100).unwrap();
-        let opened = world.space().open(&name, Access::Any).unwrap();
-        let tickets = opened.resource.tickets().expect("an order");
-        (tickets.begin_turn(Exclusive).unwrap(), opened.resource)
+        let resource = resource(world);
+        let turn = tickets(&resource).begin_turn(Exclusive).unwrap();
+        (turn, resource)
     });
     let run = |turn: &Arc<dyn Turn>| {
         let turn = Arc::clone(turn);

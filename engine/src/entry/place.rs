@@ -2,7 +2,7 @@
 //!
 //! The front request draws a ticket for its host and waits for its turn, unless
 //! nobody else waits. The ticket is given back in the critical section in which
-//! the request is granted, fails or leaves.
+//! the request is granted, fails or leaves, or in which its wait has ended.
 
 use super::*;
 
@@ -59,9 +59,7 @@ impl State {
             }
             Place::Cancelling { id, turn, then } if id == ended => {
                 turn.end();
-                self.give_share_back();
-                wakers.extend(then.and_then(|(request, outcome)| request.complete(outcome)));
-                entry.settled.notify_all();
+                self.settle(entry, then, wakers);
             }
             other => {
                 self.place = other;
@@ -88,6 +86,35 @@ impl State {
         if let Place::First { turn, .. } = &self.place {
             turn.end();
             self.place = Place::None;
+        }
+    }
+
+    /// Gives back the ticket of this request, if it is the first.
+    pub(super) fn end_turn_of(&mut self, ticket: Ticket) {
+        if let Place::First { ticket: first, .. } = self.place
+            && first == ticket
+        {
+            self.end_turn();
+        }
+    }
+
+    /// Whether it is the turn of the front request; `None` while this host
+    /// waits for its turn.
+    pub(super) fn is_first(&mut self, front: Ticket, mode: Mode) -> Option<bool> {
+        match &mut self.place {
+            Place::None => Some(false),
+            // If one before it has come back, the turn is this host's.
+            Place::First {
+                ticket, mode: of, ..
+            } if *ticket == front || *of == mode => {
+                *ticket = front;
+                Some(true)
+            }
+            Place::First { .. } => {
+                self.end_turn();
+                Some(false)
+            }
+            Place::Waiting { .. } | Place::Cancelling { .. } => None,
         }
     }
 

@@ -146,9 +146,7 @@ impl State {
                 // A grant may have raced with the cancellation, and the
                 // description may live on in a forked child.
                 self.unlock(entry, &*resource);
-                self.give_share_back();
-                wakers.extend(then.and_then(|(request, outcome)| request.complete(outcome)));
-                entry.settled.notify_all();
+                self.settle(entry, then, wakers);
             }
             other => {
                 self.outside = other;
