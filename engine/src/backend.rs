@@ -28,7 +28,8 @@ pub enum Identity {
         /// Its device.
         device: u64,
         /// Its inode, which cannot be used again while the resource is open.
-        inode: u64,
+        /// Some file systems of Windows number files with 128 bits.
+        inode: u128,
         /// Its path as well, where inode numbers are not to be trusted.
         path: Option<Box<str>>,
     },
@@ -165,16 +166,39 @@ pub trait Turn: Wait {
     fn end(&self);
 }
 
-/// One request that waits outside.
+/// Told how a [`Wait`] ended that was started without a thread.
+pub type Done = Box<dyn FnOnce(Result<Waited, Error>) + Send>;
+
+/// One request that waits outside. Either [`run`](Wait::run) or
+/// [`start`](Wait::start) is called, at most once.
 pub trait Wait: Send + Sync + 'static {
-    /// Waits on the calling thread. Called at most once.
+    /// Waits on the calling thread.
     ///
     /// # Errors
     /// Whatever ended the wait other than the lock or [`cancel`](Wait::cancel).
     /// Some of the lock may be held; the engine unlocks it.
     fn run(&self) -> Result<Waited, Error>;
 
-    /// Ends [`run`](Wait::run), also before it has begun.
+    /// Whether it waits on a thread of its own, which is what `run` is for.
+    /// Otherwise [`start`](Wait::start) serves as well.
+    fn needs_thread(&self) -> bool {
+        true
+    }
+
+    /// Begins to wait and returns at once. `done` is called as soon as the
+    /// wait has ended, with what [`run`](Wait::run) would have answered: on
+    /// another thread, never from within this call, whose caller holds locks.
+    ///
+    /// The engine calls it only for a wait that does not need a thread.
+    ///
+    /// # Errors
+    /// Whatever keeps the wait from beginning. `done` is not called then.
+    fn start(self: Arc<Self>, done: Done) -> Result<(), Error> {
+        drop(done);
+        Err(crate::ErrorKind::Unsupported.into())
+    }
+
+    /// Ends the wait, also before it has begun.
     fn cancel(&self) -> Cancel;
 }
 
@@ -190,9 +214,9 @@ pub enum Waited {
 /// What [`Wait::cancel`] achieved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cancel {
-    /// `run` returns at once.
+    /// The wait ends at once.
     Prompt,
-    /// `run` cannot be woken: it returns when the lock is granted. The
-    /// resource belongs to the wait from now on.
+    /// The wait cannot be woken: it ends when the lock is granted. The
+    /// resource belongs to it from now on.
     Abandoned,
 }

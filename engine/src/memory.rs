@@ -7,8 +7,10 @@
 
 use crate::{
     Error, ErrorKind, LockName, Mode,
-    backend::{Access, Cancel, Identity, Opened, Resource, Space, Tickets, Turn, Wait, Waited},
-    sync::{Condvar, Mutex},
+    backend::{
+        Access, Cancel, Done, Identity, Opened, Resource, Space, Tickets, Turn, Wait, Waited,
+    },
+    sync::{Condvar, Mutex, thread},
 };
 use std::{
     collections::{BTreeMap, HashMap},
@@ -26,6 +28,7 @@ pub struct Memory(Arc<World>);
 struct World {
     realm: u64,
     fair: bool,
+    threadless: bool,
     files: Mutex<Files>,
     changed: Condvar,
 }
@@ -72,19 +75,26 @@ impl Files {
 impl Memory {
     /// An empty one, whose hosts have no order.
     pub fn new() -> Memory {
-        Memory::with_order(false)
+        Memory::with(false, false)
     }
 
     /// An empty one, whose hosts draw tickets.
     pub fn fair() -> Memory {
-        Memory::with_order(true)
+        Memory::with(true, false)
     }
 
-    fn with_order(fair: bool) -> Memory {
+    /// An empty one that needs no threads of the engine for its waits; with or
+    /// without tickets.
+    pub fn threadless(fair: bool) -> Memory {
+        Memory::with(fair, true)
+    }
+
+    fn with(fair: bool, threadless: bool) -> Memory {
         static REALMS: AtomicU64 = AtomicU64::new(0);
         Memory(Arc::new(World {
             realm: REALMS.fetch_add(1, Ordering::Relaxed),
             fair,
+            threadless,
             files: Mutex::default(),
             changed: Condvar::default(),
         }))
@@ -225,6 +235,13 @@ impl Cancelled {
     }
 }
 
+/// What a completion port is to a kernel: whoever started the wait goes on.
+fn run_elsewhere(wait: Arc<dyn Wait>, done: Done) -> Result<(), Error> {
+    let run = thread::Builder::new().spawn(move || done(wait.run()));
+    run.map(drop)
+        .map_err(|error| Error::new(ErrorKind::Unavailable, error.to_string()))
+}
+
 struct MemoryTurn {
     of: Description,
     mode: Mode,
@@ -252,6 +269,14 @@ impl Wait for MemoryTurn {
             }
             files = world.changed.wait(files);
         }
+    }
+
+    fn needs_thread(&self) -> bool {
+        !self.of.world.threadless
+    }
+
+    fn start(self: Arc<Self>, done: Done) -> Result<(), Error> {
+        run_elsewhere(self, done)
     }
 
     fn cancel(&self) -> Cancel {
@@ -300,6 +325,14 @@ impl Wait for MemoryWait {
             }
             files = world.changed.wait(files);
         }
+    }
+
+    fn needs_thread(&self) -> bool {
+        !self.of.world.threadless
+    }
+
+    fn start(self: Arc<Self>, done: Done) -> Result<(), Error> {
+        run_elsewhere(self, done)
     }
 
     fn cancel(&self) -> Cancel {

@@ -32,11 +32,18 @@ fn iterations() -> usize {
     asked.and_then(|text| text.parse().ok()).unwrap_or(2_000)
 }
 
-/// Checks a model whose hosts have no order, then one whose hosts have.
+/// Checks a model whose hosts have no order, then one whose hosts have, and
+/// both again with waits that need no thread.
 fn check(model: fn(&World)) {
-    for fair in [false, true] {
+    let memories: [fn() -> Memory; 4] = [
+        Memory::new,
+        Memory::fair,
+        || Memory::threadless(false),
+        || Memory::threadless(true),
+    ];
+    for memory in memories {
         let run = move || {
-            let memory = if fair { Memory::fair() } else { Memory::new() };
+            let memory = memory();
             let world = World {
                 memory,
                 inside: Arc::default(),

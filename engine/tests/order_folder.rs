@@ -1,6 +1,6 @@
 //! The folder in which hosts keep their order. It is chosen once in a process,
 //! so this is the one test of this program.
-#![cfg(feature = "conformance")]
+#![cfg(all(feature = "conformance", target_os = "linux"))]
 #![allow(missing_docs, reason = "tests")]
 
 use cap_std::{ambient_authority, fs::Dir};

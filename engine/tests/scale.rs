@@ -1,5 +1,5 @@
 //! Many requests, many locks, few threads.
-#![cfg(feature = "conformance")]
+#![cfg(all(feature = "conformance", target_os = "linux"))]
 #![allow(missing_docs, reason = "tests")]
 
 use cap_std::{ambient_authority, fs::Dir};

@@ -16,6 +16,15 @@ pub(super) enum Awaited {
     Turn(Arc<dyn Turn>),
 }
 
+impl Awaited {
+    fn wait(&self) -> &dyn Wait {
+        match self {
+            Awaited::Lock(wait, _) => &**wait,
+            Awaited::Turn(turn) => &**turn,
+        }
+    }
+}
+
 /// One wait, for the thread that is to run it: both steps, in order.
 pub(crate) struct WaitJob {
     entry: Arc<Entry>,
@@ -28,10 +37,7 @@ pub(crate) struct WaitJob {
 
 impl Job for WaitJob {
     fn wait(&mut self) {
-        self.result = Some(match &self.awaited {
-            Awaited::Lock(wait, _) => wait.run(),
-            Awaited::Turn(turn) => turn.run(),
-        });
+        self.result = Some(self.awaited.wait().run());
     }
 
     fn finish(self: Box<Self>) -> Option<Box<dyn Job>> {
@@ -57,6 +63,21 @@ impl Job for WaitJob {
             state.helper.take()?.next
         });
         next.map(|job| Box::new(job) as Box<dyn Job>)
+    }
+}
+
+impl WaitJob {
+    /// Waits without a thread, for a wait that does not need one.
+    fn start(mut self) -> Result<(), Error> {
+        let wait = match &self.awaited {
+            Awaited::Lock(wait, _) => Arc::clone(wait),
+            Awaited::Turn(turn) => Arc::clone(turn) as Arc<dyn Wait>,
+        };
+        wait.start(Box::new(move |result| {
+            self.result = Some(result);
+            // What is next finds its own way: this is no helper thread.
+            Box::new(self).finish();
+        }))
     }
 }
 
@@ -86,8 +107,8 @@ impl State {
         Ok(())
     }
 
-    /// Has the front request's wait run on its owner's thread or on a helper;
-    /// answers its number.
+    /// Has the front request's wait run on its owner's thread, on none, or on a
+    /// helper; answers its number.
     pub(super) fn dispatch(
         &mut self,
         entry: &Arc<Entry>,
@@ -108,6 +129,8 @@ impl State {
         };
         if front.request.runs_own_wait {
             wakers.extend(front.request.offer(job));
+        } else if !job.awaited.wait().needs_thread() {
+            job.start()?;
         } else {
             let quota = &front.owner.waiter_threads;
             let helper = self.helper.as_mut().filter(|h| h.next.is_none());

@@ -28,6 +28,7 @@ use std::{
 };
 
 /// How far a file system's answers can be relied on.
+#[allow(dead_code, reason = "not every operating system has each")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FileSystem {
     /// Local: inode numbers identify files, the kernel keeps the locks.
@@ -58,8 +59,8 @@ pub struct FileSpace {
 }
 
 impl FileSpace {
-    /// The files below `dir`: family [`Family::Posix`], order [`Order::Fair`],
-    /// created on demand, not on network file systems.
+    /// The files below `dir`: the default family and order of the operating
+    /// system, created on demand, not on network file systems.
     pub fn new(dir: Dir) -> FileSpace {
         static NUMBERS: AtomicU64 = AtomicU64::new(0);
         FileSpace {
@@ -151,7 +152,7 @@ impl FileSpace {
 
     /// Wrongly split identities are safe, wrongly merged ones are not: where
     /// inode numbers cannot be trusted, the name joins them (S3).
-    fn identity(&self, numbers: (u64, u64), kind: FileSystem, name: &LockName) -> Identity {
+    fn identity(&self, numbers: sys::Numbers, kind: FileSystem, name: &LockName) -> Identity {
         let (device, inode) = numbers;
         let path = match kind {
             FileSystem::Local => None,
@@ -171,12 +172,15 @@ impl FileSpace {
 /// leads to.
 fn open_options() -> OpenOptions {
     let mut options = OpenOptions::new();
-    sys::never_wait(&mut options);
+    sys::prepare(&mut options);
     options
 }
 
 impl Space for FileSpace {
     fn open(&self, name: &LockName, access: Access) -> Result<Opened, Error> {
+        self.family.check()?;
+        self.order.check()?;
+        sys::check_name(name)?;
         // Opening a device can have effects of its own, so look first. The
         // check that counts comes after.
         match self.dir.metadata(name.as_path()) {
@@ -194,7 +198,8 @@ impl Space for FileSpace {
         }
         let file = file.into_std();
         let kind = self.check_network(sys::file_system(&file), name)?;
-        let (device, inode) = sys::numbers(&metadata);
+        let (device, inode) =
+            sys::numbers(&file, &metadata).map_err(|error| Error::from_io(&error))?;
         self.devices.lock().insert(device, kind);
         // Only what identifies the file finds its tickets.
         let tickets = match (self.order, kind) {
@@ -209,14 +214,7 @@ impl Space for FileSpace {
     }
 
     fn identify(&self, name: &LockName) -> Result<Option<Identity>, Error> {
-        // One system call instead of three for what most names are: no folder
-        // on the way, no symlink at the end, so nothing that could lead out.
-        let plain = sys::plain_numbers(&self.dir, name.as_path());
-        let numbers = match plain {
-            Some(numbers) => Ok(numbers),
-            None => self.dir.metadata(name.as_path()).map(|m| sys::numbers(&m)),
-        };
-        match numbers {
+        match sys::look_up(&self.dir, name.as_path()) {
             Ok((device, inode)) => {
                 let seen = self.devices.lock().get(&device).copied();
                 let kind = seen.unwrap_or(FileSystem::Local);

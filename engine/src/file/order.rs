@@ -1,11 +1,15 @@
 //! The order in which hosts take one lock.
 
+use super::sys;
+use crate::{Error, ErrorKind};
 use std::{fmt, str::FromStr};
 
 /// In which order those get a lock who wait for it in different processes.
 ///
-/// Within one host it is always first come first served.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+/// Within one host it is always first come first served. The default is
+/// [`Fair`](Order::Fair) on Linux, and [`Kernel`](Order::Kernel) elsewhere,
+/// where there is no other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Order {
     /// First come first served among the hosts of one user: once a request has
@@ -17,7 +21,6 @@ pub enum Order {
     /// processes; see [`set_order_folder`](crate::file::set_order_folder).
     /// Where there is no such folder, and where inode numbers do not identify
     /// files (FUSE, network file systems), the order is the kernel's.
-    #[default]
     Fair,
     /// Whatever the kernel makes of it: none is promised. Whoever releases and
     /// asks again at once mostly gets the lock again.
@@ -25,12 +28,32 @@ pub enum Order {
 }
 
 impl Order {
+    /// Whether this operating system has it.
+    ///
+    /// # Errors
+    /// [`Unsupported`](ErrorKind::Unsupported) with what to use instead.
+    pub fn check(self) -> Result<(), Error> {
+        if sys::ORDERS.contains(&self) {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Unsupported,
+            format!("this operating system has no `{self}` order between hosts: use `kernel`"),
+        ))
+    }
+
     /// The name, as in options: `fair` or `kernel`.
     pub fn name(self) -> &'static str {
         match self {
             Order::Fair => "fair",
             Order::Kernel => "kernel",
         }
+    }
+}
+
+impl Default for Order {
+    fn default() -> Order {
+        sys::ORDERS[0]
     }
 }
 

@@ -9,7 +9,8 @@ use std::{fs::File, io, sync::Arc};
 
 /// One open file description.
 pub(super) struct FileResource {
-    file: File,
+    /// Shared with its waits.
+    file: Arc<File>,
     family: Family,
     access: Access,
     tickets: Option<sys::FileTickets>,
@@ -24,7 +25,7 @@ impl FileResource {
         tickets: Option<sys::FileTickets>,
     ) -> FileResource {
         FileResource {
-            file,
+            file: Arc::new(file),
             family,
             access,
             tickets,
@@ -40,8 +41,7 @@ fn translate<T>(result: io::Result<T>) -> Result<T, Error> {
 
 impl Resource for FileResource {
     fn permits(&self, mode: Mode) -> bool {
-        // An exclusive `fcntl` lock wants a description open for writing.
-        mode == Mode::Shared || self.access == Access::Any || self.family == Family::Flock
+        mode == Mode::Shared || self.access == Access::Any || !self.family.writes()
     }
 
     fn try_lock(&self, mode: Mode) -> Result<bool, Error> {

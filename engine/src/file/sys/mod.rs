@@ -3,18 +3,46 @@
 //! This is the only place with unsafe code.
 #![allow(unsafe_code)]
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(clasp_unsupported)))]
 mod linux;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(clasp_unsupported)))]
 pub(crate) use linux::*;
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(all(target_os = "macos", not(clasp_unsupported)))]
+mod macos;
+#[cfg(all(target_os = "macos", not(clasp_unsupported)))]
+pub(crate) use macos::*;
+
+#[cfg(all(any(target_os = "linux", target_os = "macos"), not(clasp_unsupported)))]
+mod unix;
+
+#[cfg(all(windows, not(clasp_unsupported)))]
+mod windows;
+#[cfg(all(windows, not(clasp_unsupported)))]
+pub(crate) use windows::*;
+
+// `--cfg clasp_unsupported` makes any system one of these, for the tests.
+#[cfg(any(
+    clasp_unsupported,
+    not(any(target_os = "linux", target_os = "macos", windows))
+))]
 mod unsupported;
-#[cfg(not(target_os = "linux"))]
+#[cfg(any(
+    clasp_unsupported,
+    not(any(target_os = "linux", target_os = "macos", windows))
+))]
 pub(crate) use unsupported::*;
+
+#[cfg(not(all(target_os = "linux", not(clasp_unsupported))))]
+mod no_order;
+#[cfg(not(all(target_os = "linux", not(clasp_unsupported))))]
+mod no_signal;
 
 use crate::Error;
 use std::path::Path;
+
+/// What tells a file from others: its device and its inode.
+pub(crate) type Numbers = (u64, u128);
 
 /// Chooses the signal that ends kernel waits, instead of `SIGRTMIN + 7`.
 ///

@@ -1,13 +1,20 @@
 //! Systems whose locks the engine does not know: everything compiles and says
 //! so.
 
+pub(crate) use super::{no_order::*, no_signal::*};
+
+use super::Numbers;
 use crate::{
-    Error, ErrorKind, Mode,
-    backend::{Cancel, Tickets, Turn, Wait, Waited},
-    file::{Family, FileSystem},
+    Error, ErrorKind, LockName, Mode,
+    backend::{Cancel, Wait, Waited},
+    file::{Family, FileSystem, Order},
 };
 use cap_std::fs::{Dir, Metadata, OpenOptions};
 use std::{fs::File, io, path::Path, sync::Arc};
+
+/// None works, and `file_system` says so first.
+pub(crate) const FAMILIES: &[Family] = &[Family::Posix, Family::Flock, Family::Both];
+pub(crate) const ORDERS: &[Order] = &[Order::Kernel, Order::Fair];
 
 fn unsupported<T>() -> io::Result<T> {
     Err(io::Error::new(
@@ -24,14 +31,18 @@ pub(crate) fn is_read_only(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::PermissionDenied
 }
 
-pub(crate) fn never_wait(_: &mut OpenOptions) {}
-
-pub(crate) fn numbers(_: &Metadata) -> (u64, u64) {
-    (0, 0)
+pub(crate) fn check_name(_: &LockName) -> Result<(), Error> {
+    Ok(())
 }
 
-pub(crate) fn plain_numbers(_: &Dir, _: &Path) -> Option<(u64, u64)> {
-    None
+pub(crate) fn prepare(_: &mut OpenOptions) {}
+
+pub(crate) fn numbers(_: &File, _: &Metadata) -> io::Result<Numbers> {
+    unsupported()
+}
+
+pub(crate) fn look_up(_: &Dir, _: &Path) -> io::Result<Numbers> {
+    unsupported()
 }
 
 pub(crate) fn is_linked(_: &File) -> io::Result<bool> {
@@ -63,14 +74,6 @@ pub(crate) fn downgrade(_: &File, _: Family) -> io::Result<bool> {
     unsupported()
 }
 
-pub(crate) fn choose_order_folder(_: &Path) -> Result<(), Error> {
-    Err(ErrorKind::Unsupported.into())
-}
-
-pub(crate) fn choose_wake_signal(_: Option<i32>) -> Result<(), Error> {
-    Err(ErrorKind::Unsupported.into())
-}
-
 #[derive(Debug, Default)]
 pub(crate) struct Spare;
 
@@ -89,25 +92,6 @@ impl Wait for KernelWait {
     }
 
     fn cancel(&self) -> Cancel {
-        match *self {}
-    }
-}
-
-/// Never made: [`new`](FileTickets::new) has none.
-pub(crate) enum FileTickets {}
-
-impl FileTickets {
-    pub(crate) fn new(_: u64, _: u64) -> Option<FileTickets> {
-        None
-    }
-}
-
-impl Tickets for FileTickets {
-    fn others_wait(&self, _: Mode) -> bool {
-        match *self {}
-    }
-
-    fn begin_turn(&self, _: Mode) -> Result<Arc<dyn Turn>, Error> {
         match *self {}
     }
 }

@@ -24,6 +24,7 @@ pub(crate) fn try_lock(file: impl AsFd, family: Family, mode: Mode) -> io::Resul
             }
             result
         }),
+        Family::LockFileEx => Err(Errno::OPNOTSUPP),
     };
     match result {
         Ok(()) => Ok(true),
@@ -47,6 +48,7 @@ pub(super) fn lock_interruptibly(file: impl AsFd, family: Family, mode: Mode) ->
         Family::Posix => set(file, libc::F_OFD_SETLKW, kind(mode), WHOLE),
         Family::Flock => flock(file, operation(mode, true)),
         Family::Both => lock_both(file, mode),
+        Family::LockFileEx => Err(Errno::OPNOTSUPP),
     }
 }
 
@@ -79,6 +81,7 @@ pub(crate) fn unlock(file: impl AsFd, family: Family) -> io::Result<()> {
             let fcntl = unlock_fcntl(file);
             flock(file, FlockOperation::Unlock).and(fcntl)
         }
+        Family::LockFileEx => Err(Errno::OPNOTSUPP),
     }?)
 }
 
@@ -98,6 +101,7 @@ pub(crate) fn is_free(file: impl AsFd, family: Family) -> io::Result<bool> {
         Family::Posix => fcntl_free(),
         Family::Flock => flock_free(),
         Family::Both => Ok(fcntl_free()? && flock_free()?),
+        Family::LockFileEx => Err(Errno::OPNOTSUPP.into()),
     }
 }
 
@@ -106,7 +110,7 @@ pub(crate) fn is_free(file: impl AsFd, family: Family) -> io::Result<bool> {
 pub(crate) fn downgrade(file: impl AsFd, family: Family) -> io::Result<bool> {
     match family {
         Family::Posix => try_lock(file, family, Mode::Shared),
-        Family::Flock | Family::Both => Ok(false),
+        Family::Flock | Family::Both | Family::LockFileEx => Ok(false),
     }
 }
 

@@ -12,76 +12,16 @@ pub(crate) use tickets::{FileTickets, choose_order_folder};
 pub(crate) use wait::{KernelWait, Spare};
 pub(crate) use wake::choose_wake_signal;
 
-use crate::{ErrorKind, file::FileSystem};
-use cap_std::fs::{Dir, Metadata, MetadataExt, OpenOptions, OpenOptionsExt};
-use rustix::{
-    fs::{AtFlags, FileType, FsWord, OFlags},
-    io::Errno,
-};
-use std::{
-    fs::File,
-    io,
-    os::fd::AsFd,
-    path::{Component, Path},
-};
+pub(crate) use super::unix::*;
+use crate::file::{Family, FileSystem, Order};
+use rustix::fs::FsWord;
+use std::{io, os::fd::AsFd};
 
-/// What an error number means for a lock, if the number says more than
-/// `io::ErrorKind` does.
-pub(crate) fn classify(error: &io::Error) -> Option<ErrorKind> {
-    Some(match Errno::from_io_error(error)? {
-        Errno::ROFS => ErrorKind::Access,
-        Errno::NOTDIR => ErrorKind::NoEntry,
-        Errno::ISDIR | Errno::NXIO | Errno::NODEV => ErrorKind::NotAFile,
-        Errno::NAMETOOLONG => ErrorKind::InvalidName,
-        // Symlinks that go round in a circle lead nowhere.
-        Errno::LOOP => ErrorKind::NoEntry,
-        Errno::MFILE | Errno::NFILE | Errno::NOLCK | Errno::NOMEM | Errno::NOSPC | Errno::DQUOT => {
-            ErrorKind::Unavailable
-        }
-        // A file with a lease, opened so as not to wait for its holder.
-        Errno::AGAIN => ErrorKind::Unavailable,
-        Errno::NOSYS | Errno::OPNOTSUPP | Errno::INVAL => ErrorKind::Unsupported,
-        _ => return None,
-    })
-}
+/// The default first.
+pub(crate) const FAMILIES: &[Family] = &[Family::Posix, Family::Flock, Family::Both];
 
-/// Whether a file could perhaps be opened if only for reading.
-pub(crate) fn is_read_only(error: &io::Error) -> bool {
-    matches!(
-        Errno::from_io_error(error),
-        Some(Errno::ACCESS | Errno::ROFS | Errno::PERM | Errno::TXTBSY)
-    )
-}
-
-/// No open waits for a FIFO's other end or a lease, or makes a terminal ours.
-pub(crate) fn never_wait(options: &mut OpenOptions) {
-    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-    options.custom_flags(flags.bits() as i32);
-}
-
-/// Device and inode.
-pub(crate) fn numbers(metadata: &Metadata) -> (u64, u64) {
-    (metadata.dev(), metadata.ino())
-}
-
-/// Device and inode of what a name in a folder leads to, unless there is more
-/// to the name than one component that is no symlink.
-#[doc(alias = "fstatat")]
-pub(crate) fn plain_numbers(folder: &Dir, name: &Path) -> Option<(u64, u64)> {
-    let mut components = name.components();
-    let (Some(Component::Normal(_)), None) = (components.next(), components.next()) else {
-        return None;
-    };
-    let found = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
-    let symlink = FileType::from_raw_mode(found.st_mode).is_symlink();
-    (!symlink).then_some((found.st_dev, found.st_ino))
-}
-
-/// Whether the file still has a name.
-#[doc(alias = "fstat")]
-pub(crate) fn is_linked(file: &File) -> io::Result<bool> {
-    Ok(rustix::fs::fstat(file)?.st_nlink > 0)
-}
+/// The default first.
+pub(crate) const ORDERS: &[Order] = &[Order::Fair, Order::Kernel];
 
 /// Types of file systems on which a server or a user program answers, from
 /// the kernel's `linux/magic.h` and the file systems' own headers.

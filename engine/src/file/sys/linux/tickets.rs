@@ -130,7 +130,7 @@ fn open(number: usize) -> io::Result<File> {
 
 /// Which file, and where in it. All processes of a machine, of whatever
 /// version, have to agree.
-fn place(device: u64, inode: u64) -> (usize, Region) {
+fn place(device: u64, inode: u128) -> (usize, Region) {
     // The finalizer of SplitMix64 (Steele, Lea and Flood 2014), for each.
     let mix = |mut x: u64| {
         x ^= x >> 30;
@@ -139,7 +139,7 @@ fn place(device: u64, inode: u64) -> (usize, Region) {
         x = x.wrapping_mul(0x94d0_49bb_1331_11eb);
         x ^ x >> 31
     };
-    let hash = mix(mix(device).wrapping_add(inode));
+    let hash = mix(mix(device).wrapping_add(inode as u64));
     let file = (hash % FILES as u64) as usize;
     let region = hash >> (64 - REGIONS_BITS);
     let gate = (region << REGION_BITS) as i64;
@@ -190,7 +190,7 @@ pub(crate) struct FileTickets {
 
 impl FileTickets {
     /// `None` if there is no order to be had.
-    pub(crate) fn new(device: u64, inode: u64) -> Option<FileTickets> {
+    pub(crate) fn new(device: u64, inode: u128) -> Option<FileTickets> {
         // Without it a wait could not be ended, and would keep others waiting.
         wake::is_possible().then_some(())?;
         folder()?;

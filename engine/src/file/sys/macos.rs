@@ -1,0 +1,252 @@
+//! macOS: `fcntl` with open file descriptions, or `flock` where the kernel does
+//! not know those.
+//!
+//! The kernel keeps the locks of either and of POSIX in one list for a file
+//! (XNU's `kern_lockf.c`), so each excludes all others and there is one way for
+//! all families.
+
+pub(crate) use super::{no_order::*, no_signal::*, unix::*};
+
+use crate::{
+    Error, Mode,
+    backend::{Cancel, Wait, Waited},
+    file::{Family, FileSystem, Order},
+};
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+};
+use std::{
+    fs::File,
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+/// The default first; all are the same.
+pub(crate) const FAMILIES: &[Family] = &[Family::Posix, Family::Flock, Family::Both];
+
+pub(crate) const ORDERS: &[Order] = &[Order::Kernel];
+
+/// How late a wait may notice that it was cancelled. It waits for the lock all
+/// the while, and goes to the end of the kernel's queue each time.
+const SLICE: Duration = Duration::from_millis(10);
+
+/// From the kernel's `bsd/sys/fcntl.h`; `libc` does not have it yet.
+const F_OFD_SETLKWTIMEOUT: libc::c_int = 93;
+
+/// `struct flocktimeout` of the same header.
+#[repr(C)]
+struct FlockTimeout {
+    lock: libc::flock,
+    timeout: libc::timespec,
+}
+
+/// Takes a lock without waiting; `false` if somebody else has it.
+pub(crate) fn try_lock(file: impl AsFd, _: Family, mode: Mode) -> io::Result<bool> {
+    let file = file.as_fd();
+    let result = if has_descriptions(file) {
+        set(file, libc::F_OFD_SETLK, kind(mode)).map(drop)
+    } else {
+        flock(file, operation(mode, false))
+    };
+    match result {
+        Ok(()) => Ok(true),
+        Err(Errno::AGAIN | Errno::ACCESS) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Takes a lock and waits for it in the kernel.
+#[cfg(feature = "conformance")]
+pub(crate) fn lock(file: impl AsFd, _: Family, mode: Mode) -> io::Result<()> {
+    let file = file.as_fd();
+    Ok(if has_descriptions(file) {
+        set(file, libc::F_OFD_SETLKW, kind(mode)).map(drop)
+    } else {
+        flock(file, operation(mode, true))
+    }?)
+}
+
+/// Drops the lock of the description.
+pub(crate) fn unlock(file: impl AsFd, _: Family) -> io::Result<()> {
+    let file = file.as_fd();
+    Ok(if has_descriptions(file) {
+        set(file, libc::F_OFD_SETLK, libc::F_UNLCK).map(drop)
+    } else {
+        flock(file, FlockOperation::Unlock)
+    }?)
+}
+
+/// Whether nobody holds a lock; neither does the description itself.
+pub(crate) fn is_free(file: impl AsFd, family: Family) -> io::Result<bool> {
+    let file = file.as_fd();
+    if has_descriptions(file) {
+        let found = set(file, libc::F_OFD_GETLK, libc::F_WRLCK)?;
+        return Ok(found.l_type == libc::F_UNLCK);
+    }
+    // There is no asking, only trying.
+    let free = try_lock(file, family, Mode::Exclusive)?;
+    if free {
+        unlock(file, family)?;
+    }
+    Ok(free)
+}
+
+/// Makes an exclusive lock that is held a shared one, with nobody in between;
+/// `false` where that cannot be done.
+pub(crate) fn downgrade(file: impl AsFd, family: Family) -> io::Result<bool> {
+    let file = file.as_fd();
+    Ok(has_descriptions(file) && try_lock(file, family, Mode::Shared)?)
+}
+
+/// Whether the kernel knows locks of open file descriptions.
+fn has_descriptions(file: BorrowedFd<'_>) -> bool {
+    static KNOWN: OnceLock<bool> = OnceLock::new();
+    *KNOWN.get_or_init(|| {
+        let asked = set(file, libc::F_OFD_GETLK, libc::F_WRLCK);
+        !matches!(asked, Err(Errno::INVAL))
+    })
+}
+
+fn kind(mode: Mode) -> libc::c_short {
+    match mode {
+        Mode::Shared => libc::F_RDLCK,
+        Mode::Exclusive => libc::F_WRLCK,
+    }
+}
+
+fn operation(mode: Mode, wait: bool) -> FlockOperation {
+    match (mode, wait) {
+        (Mode::Shared, false) => FlockOperation::NonBlockingLockShared,
+        (Mode::Shared, true) => FlockOperation::LockShared,
+        (Mode::Exclusive, false) => FlockOperation::NonBlockingLockExclusive,
+        (Mode::Exclusive, true) => FlockOperation::LockExclusive,
+    }
+}
+
+/// A request for the whole file.
+fn request(kind: libc::c_short) -> libc::flock {
+    libc::flock {
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+        l_type: kind,
+        l_whence: libc::SEEK_SET as libc::c_short,
+    }
+}
+
+fn set(
+    file: BorrowedFd<'_>,
+    command: libc::c_int,
+    kind: libc::c_short,
+) -> Result<libc::flock, Errno> {
+    let mut request = request(kind);
+    // SAFETY: the descriptor is borrowed and open, and the commands read and
+    // write one `flock` through the pointer, which is valid for the call.
+    let result = unsafe { libc::fcntl(file.as_raw_fd(), command, &raw mut request) };
+    answer(result).map(|()| request)
+}
+
+/// Waits for the lock for as long as a slice.
+fn set_within_slice(file: BorrowedFd<'_>, kind: libc::c_short) -> Result<(), Errno> {
+    let mut request = FlockTimeout {
+        lock: request(kind),
+        timeout: libc::timespec {
+            tv_sec: 0,
+            tv_nsec: SLICE.subsec_nanos().into(),
+        },
+    };
+    // SAFETY: the descriptor is borrowed and open, and the command reads one
+    // `flocktimeout` through the pointer, which is valid for the call.
+    let result = unsafe { libc::fcntl(file.as_raw_fd(), F_OFD_SETLKWTIMEOUT, &raw mut request) };
+    answer(result)
+}
+
+fn answer(result: libc::c_int) -> Result<(), Errno> {
+    if result != -1 {
+        return Ok(());
+    }
+    let number = io::Error::last_os_error().raw_os_error();
+    Err(Errno::from_raw_os_error(number.unwrap_or(libc::EIO)))
+}
+
+/// Waits need nothing that they could leave to the next.
+#[derive(Debug, Default)]
+pub(crate) struct Spare;
+
+/// A request that waits for a lock.
+///
+/// With locks of descriptions it waits in slices, since no signal ends a wait
+/// for sure: one that comes just before the system call is lost. A wait for
+/// `flock` cannot be ended at all.
+pub(crate) struct KernelWait {
+    file: Arc<File>,
+    mode: Mode,
+    cancelled: AtomicBool,
+}
+
+impl KernelWait {
+    pub(crate) fn new(
+        file: &Arc<File>,
+        _: &Arc<Spare>,
+        _: Family,
+        mode: Mode,
+    ) -> io::Result<KernelWait> {
+        Ok(KernelWait {
+            file: Arc::clone(file),
+            mode,
+            cancelled: AtomicBool::new(false),
+        })
+    }
+}
+
+impl Wait for KernelWait {
+    fn run(&self) -> Result<Waited, Error> {
+        let file = self.file.as_fd();
+        loop {
+            if self.cancelled.load(Ordering::SeqCst) {
+                return Ok(Waited::Cancelled);
+            }
+            let waited = if has_descriptions(file) {
+                set_within_slice(file, kind(self.mode))
+            } else {
+                flock(file, operation(self.mode, true))
+            };
+            match waited {
+                Ok(()) => return Ok(Waited::Granted),
+                Err(Errno::TIMEDOUT | Errno::INTR) => {}
+                Err(error) => return Err(Error::from_io(&error.into())),
+            }
+        }
+    }
+
+    fn cancel(&self) -> Cancel {
+        self.cancelled.store(true, Ordering::SeqCst);
+        if has_descriptions(self.file.as_fd()) {
+            Cancel::Prompt
+        } else {
+            Cancel::Abandoned
+        }
+    }
+}
+
+/// What kind of file system a file or directory is on.
+pub(crate) fn file_system(file: impl AsFd) -> io::Result<FileSystem> {
+    let found = rustix::fs::fstatfs(file)?;
+    let fuse = found
+        .f_fstypename
+        .windows(4)
+        .any(|part| part.iter().map(|c| *c as u8).eq(*b"fuse"));
+    Ok(if found.f_flags & libc::MNT_LOCAL as u32 == 0 {
+        FileSystem::Network
+    } else if fuse {
+        FileSystem::Foreign
+    } else {
+        FileSystem::Local
+    })
+}

@@ -1,0 +1,88 @@
+//! What Linux and macOS have in common: opening files and telling them apart.
+
+use super::Numbers;
+use crate::{Error, ErrorKind, LockName};
+use cap_std::fs::{Dir, Metadata, MetadataExt, OpenOptions, OpenOptionsExt};
+use rustix::{
+    fs::{AtFlags, FileType, OFlags},
+    io::Errno,
+};
+use std::{
+    fs::File,
+    io,
+    path::{Component, Path},
+};
+
+/// What an error number means for a lock, if the number says more than
+/// `io::ErrorKind` does.
+pub(crate) fn classify(error: &io::Error) -> Option<ErrorKind> {
+    Some(match Errno::from_io_error(error)? {
+        Errno::ROFS => ErrorKind::Access,
+        Errno::NOTDIR => ErrorKind::NoEntry,
+        Errno::ISDIR | Errno::NXIO | Errno::NODEV => ErrorKind::NotAFile,
+        Errno::NAMETOOLONG => ErrorKind::InvalidName,
+        // Symlinks that go round in a circle lead nowhere.
+        Errno::LOOP => ErrorKind::NoEntry,
+        Errno::MFILE | Errno::NFILE | Errno::NOLCK | Errno::NOMEM | Errno::NOSPC | Errno::DQUOT => {
+            ErrorKind::Unavailable
+        }
+        // A file with a lease, opened so as not to wait for its holder.
+        Errno::AGAIN => ErrorKind::Unavailable,
+        Errno::NOSYS | Errno::INVAL => ErrorKind::Unsupported,
+        // One number on Linux, two on macOS.
+        error if error == Errno::OPNOTSUPP || error == Errno::NOTSUP => ErrorKind::Unsupported,
+        _ => return None,
+    })
+}
+
+/// Whether a file could perhaps be opened if only for reading.
+pub(crate) fn is_read_only(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::ACCESS | Errno::ROFS | Errno::PERM | Errno::TXTBSY)
+    )
+}
+
+/// A name that a guest may use may be used here.
+pub(crate) fn check_name(_: &LockName) -> Result<(), Error> {
+    Ok(())
+}
+
+/// No open waits for a FIFO's other end or a lease, or makes a terminal ours.
+pub(crate) fn prepare(options: &mut OpenOptions) {
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    options.custom_flags(flags.bits() as i32);
+}
+
+/// What tells an open file from others.
+pub(crate) fn numbers(_: &File, metadata: &Metadata) -> io::Result<Numbers> {
+    Ok((metadata.dev(), metadata.ino().into()))
+}
+
+/// What tells the file a name leads to from others.
+pub(crate) fn look_up(folder: &Dir, name: &Path) -> io::Result<Numbers> {
+    if let Some(numbers) = plain_numbers(folder, name) {
+        return Ok(numbers);
+    }
+    let metadata = folder.metadata(name)?;
+    Ok((metadata.dev(), metadata.ino().into()))
+}
+
+/// One system call instead of three for what most names are: no folder on the
+/// way, no symlink at the end, so nothing that could lead out.
+#[doc(alias = "fstatat")]
+fn plain_numbers(folder: &Dir, name: &Path) -> Option<Numbers> {
+    let mut components = name.components();
+    let (Some(Component::Normal(_)), None) = (components.next(), components.next()) else {
+        return None;
+    };
+    let found = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    let symlink = FileType::from_raw_mode(found.st_mode).is_symlink();
+    (!symlink).then_some((found.st_dev as u64, found.st_ino.into()))
+}
+
+/// Whether the file still has a name.
+#[doc(alias = "fstat")]
+pub(crate) fn is_linked(file: &File) -> io::Result<bool> {
+    Ok(rustix::fs::fstat(file)?.st_nlink > 0)
+}

@@ -1,0 +1,108 @@
+//! Taking and dropping locks, without waiting.
+
+use super::{
+    code,
+    operation::{self, Begun},
+};
+use crate::{Mode, file::Family};
+use std::{
+    io,
+    os::windows::io::{AsHandle, AsRawHandle, BorrowedHandle},
+};
+use windows_sys::Win32::{
+    Foundation::{ERROR_LOCK_VIOLATION, ERROR_NOT_LOCKED},
+    Storage::FileSystem::{
+        LOCKFILE_EXCLUSIVE_LOCK, LOCKFILE_FAIL_IMMEDIATELY, LockFileEx, UnlockFileEx,
+    },
+    System::IO::OVERLAPPED,
+};
+
+/// How many bytes are locked, from the first of the file on: one, as others do,
+/// so that the rest of the file can be read and written by anybody.
+const BYTES: u32 = 1;
+
+/// Asks for the lock; where that takes long, `overlapped` tells when it is
+/// there.
+///
+/// # Safety
+/// `overlapped` stays valid and where it is until the operation is over.
+pub(super) unsafe fn begin(
+    file: BorrowedHandle<'_>,
+    mode: Mode,
+    wait: bool,
+    overlapped: *mut OVERLAPPED,
+) -> io::Result<Begun> {
+    let exclusive = match mode {
+        Mode::Shared => 0,
+        Mode::Exclusive => LOCKFILE_EXCLUSIVE_LOCK,
+    };
+    let flags = exclusive | if wait { 0 } else { LOCKFILE_FAIL_IMMEDIATELY };
+    // SAFETY: the handle is borrowed and open; the caller keeps `overlapped`.
+    let done = unsafe { LockFileEx(file.as_raw_handle(), flags, 0, BYTES, 0, overlapped) };
+    Begun::new(done)
+}
+
+/// Takes a lock without waiting; `false` if somebody else has it.
+pub(crate) fn try_lock(file: impl AsHandle, _: Family, mode: Mode) -> io::Result<bool> {
+    let file = file.as_handle();
+    // SAFETY: `complete` keeps what it passes on until the operation is over.
+    let taken = operation::complete(file, |overlapped| unsafe {
+        begin(file, mode, false, overlapped)
+    });
+    match taken {
+        Ok(()) => Ok(true),
+        Err(error) if code(&error) == Some(ERROR_LOCK_VIOLATION) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Takes a lock and waits for it.
+#[cfg(feature = "conformance")]
+pub(crate) fn lock(file: &std::fs::File, family: Family, mode: Mode) -> io::Result<()> {
+    use crate::backend::Wait;
+    use std::sync::Arc;
+
+    // A duplicate stands for the same open file, whose lock it is.
+    let file = Arc::new(file.try_clone()?);
+    let wait = super::KernelWait::new(&file, &Arc::default(), family, mode)?;
+    wait.run().map(drop).map_err(io::Error::other)
+}
+
+/// Drops the lock, also if there is none.
+pub(crate) fn unlock(file: impl AsHandle, _: Family) -> io::Result<()> {
+    let mut overlapped = OVERLAPPED::default();
+    // SAFETY: the handle is borrowed and open, and unlocking is over when the
+    // call returns; it only reads the offset.
+    let done = unsafe {
+        UnlockFileEx(
+            file.as_handle().as_raw_handle(),
+            0,
+            BYTES,
+            0,
+            &raw mut overlapped,
+        )
+    };
+    if done != 0 {
+        return Ok(());
+    }
+    match io::Error::last_os_error() {
+        error if code(&error) == Some(ERROR_NOT_LOCKED) => Ok(()),
+        error => Err(error),
+    }
+}
+
+/// Whether nobody holds a lock; neither does the open file itself.
+pub(crate) fn is_free(file: impl AsHandle, family: Family) -> io::Result<bool> {
+    // There is no asking, only trying.
+    let free = try_lock(&file, family, Mode::Exclusive)?;
+    if free {
+        unlock(&file, family)?;
+    }
+    Ok(free)
+}
+
+/// Not yet: a shared lock can be laid over an exclusive one, which the next
+/// unlock then takes away.
+pub(crate) fn downgrade(_: impl AsHandle, _: Family) -> io::Result<bool> {
+    Ok(false)
+}

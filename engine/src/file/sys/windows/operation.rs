@@ -1,0 +1,412 @@
+//! Overlapped operations: to wait for one, to be told when it is over, to end
+//! it.
+
+use super::code;
+use crate::{
+    Error,
+    backend::{Done, Waited},
+    sync::Mutex,
+};
+use std::{
+    cell::{OnceCell, UnsafeCell},
+    fs::File,
+    io,
+    os::windows::io::{AsHandle, AsRawHandle, BorrowedHandle, FromRawHandle, OwnedHandle},
+    ptr,
+    sync::Arc,
+};
+use windows_sys::Win32::{
+    Foundation::{ERROR_IO_PENDING, ERROR_OPERATION_ABORTED, HANDLE},
+    System::{
+        IO::{CancelIoEx, GetOverlappedResult, OVERLAPPED},
+        Threading::CreateEventW,
+    },
+};
+
+/// What a call that may take long has achieved when it returns.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Begun {
+    /// All.
+    Over,
+    /// The system goes on with it.
+    Pending,
+}
+
+impl Begun {
+    /// From the answer of the call, which is an error if the system does not
+    /// go on with it.
+    pub(super) fn new(done: i32) -> io::Result<Begun> {
+        if done != 0 {
+            return Ok(Begun::Over);
+        }
+        match io::Error::last_os_error() {
+            error if code(&error) == Some(ERROR_IO_PENDING) => Ok(Begun::Pending),
+            error => Err(error),
+        }
+    }
+}
+
+/// Begins an operation. The pointer is valid until the operation is over.
+type Begin = dyn Fn(BorrowedHandle<'_>, *mut OVERLAPPED) -> io::Result<Begun> + Send + Sync;
+
+thread_local! {
+    static EVENT: OnceCell<OwnedHandle> = const { OnceCell::new() };
+}
+
+/// Runs `f` with an event that nobody else uses.
+fn with_event<T>(f: impl FnOnce(&OwnedHandle) -> io::Result<T>) -> io::Result<T> {
+    let create = || {
+        // SAFETY: what is null is optional; 1 makes an event that stays set.
+        let event = unsafe { CreateEventW(ptr::null(), 1, 0, ptr::null()) };
+        if event.is_null() {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the handle is new and nobody else's.
+        Ok(unsafe { OwnedHandle::from_raw_handle(event) })
+    };
+    let mut f = Some(f);
+    let run = EVENT.try_with(|cell| {
+        let event = match cell.get() {
+            Some(event) => event,
+            None => {
+                let event = create()?;
+                cell.get_or_init(|| event)
+            }
+        };
+        f.take().map(|f| f(event)).transpose()
+    });
+    match (run, f) {
+        (Ok(result), _) => result?.ok_or_else(|| io::ErrorKind::Other.into()),
+        // The thread is ending, and its event has gone.
+        (Err(_), Some(f)) => f(&create()?),
+        (Err(_), None) => Err(io::ErrorKind::Other.into()),
+    }
+}
+
+/// An operation at the start of the file that is reported by an event and by
+/// no completion port: that is what the lowest bit says.
+fn reported_by(event: &OwnedHandle) -> OVERLAPPED {
+    OVERLAPPED {
+        hEvent: event.as_raw_handle().map_addr(|handle| handle | 1),
+        ..OVERLAPPED::default()
+    }
+}
+
+/// Waits until an operation is over.
+///
+/// # Safety
+/// The operation is pending on this file and reported by an event.
+unsafe fn wait_for(file: BorrowedHandle<'_>, overlapped: *mut OVERLAPPED) -> io::Result<()> {
+    let mut bytes = 0;
+    // SAFETY: as the caller says, and 1 has the call wait.
+    let done = unsafe { GetOverlappedResult(file.as_raw_handle(), overlapped, &raw mut bytes, 1) };
+    if done == 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Does an operation that takes no time worth mentioning.
+pub(super) fn complete(
+    file: BorrowedHandle<'_>,
+    begin: impl FnOnce(*mut OVERLAPPED) -> io::Result<Begun>,
+) -> io::Result<()> {
+    with_event(|event| {
+        let overlapped = UnsafeCell::new(reported_by(event));
+        match begin(overlapped.get())? {
+            Begun::Over => Ok(()),
+            // SAFETY: it is pending, and `reported_by` an event.
+            Begun::Pending => unsafe { wait_for(file, overlapped.get()) },
+        }
+    })
+}
+
+/// One operation that may take long.
+pub(super) struct Operation {
+    file: Arc<File>,
+    begin: Box<Begin>,
+    state: Mutex<State>,
+}
+
+enum State {
+    Idle,
+    /// The system has this pointer.
+    Running(*mut OVERLAPPED),
+    /// Not to begin any more.
+    Cancelled,
+    Over,
+}
+
+// SAFETY: the pointer is only passed to the system, under the mutex, and taken
+// out of the state before what it points to goes.
+unsafe impl Send for State {}
+
+/// What goes on by itself: its own until the completion port has it.
+///
+/// The system is given a pointer to the first field and gives it back.
+#[repr(C)]
+struct Started {
+    overlapped: OVERLAPPED,
+    operation: Arc<Operation>,
+    done: Done,
+}
+
+impl Operation {
+    /// # Safety
+    /// `begin` uses its pointer for one overlapped operation on the file that
+    /// it is given, and answers as [`Begun`] says.
+    pub(super) unsafe fn new(
+        file: Arc<File>,
+        begin: impl Fn(BorrowedHandle<'_>, *mut OVERLAPPED) -> io::Result<Begun> + Send + Sync + 'static,
+    ) -> Operation {
+        Operation {
+            file,
+            begin: Box::new(begin),
+            state: Mutex::new(State::Idle),
+        }
+    }
+
+    /// Waits on the calling thread.
+    pub(super) fn run(&self) -> io::Result<Waited> {
+        let file = self.file.as_handle();
+        with_event(|event| {
+            let overlapped = UnsafeCell::new(reported_by(event));
+            let mut state = self.state.lock();
+            if let State::Cancelled = *state {
+                return Ok(Waited::Cancelled);
+            }
+            if (self.begin)(file, overlapped.get())? == Begun::Over {
+                *state = State::Over;
+                return Ok(Waited::Granted);
+            }
+            *state = State::Running(overlapped.get());
+            drop(state);
+            // SAFETY: it is pending, and `reported_by` an event.
+            let result = unsafe { wait_for(file, overlapped.get()) };
+            *self.state.lock() = State::Over;
+            ended(result)
+        })
+    }
+
+    /// Begins it; `done` is called by the thread of the completion port that
+    /// the file belongs to.
+    pub(super) fn start(self: &Arc<Self>, done: Done) -> io::Result<()> {
+        let started = Box::into_raw(Box::new(Started {
+            overlapped: OVERLAPPED::default(),
+            operation: Arc::clone(self),
+            done,
+        }));
+        let overlapped = started.cast();
+        // Held until the state is right: the port may have it before.
+        let mut state = self.state.lock();
+        let begun = match *state {
+            State::Cancelled => Err(io::Error::from_raw_os_error(ERROR_OPERATION_ABORTED as i32)),
+            // Also of what is over already the port is told.
+            _ => (self.begin)(self.file.as_handle(), overlapped),
+        };
+        match begun {
+            Ok(_) => {
+                *state = State::Running(overlapped);
+                Ok(())
+            }
+            Err(error) => {
+                drop(state);
+                // SAFETY: the system has not taken it.
+                drop(unsafe { Box::from_raw(started) });
+                Err(error)
+            }
+        }
+    }
+
+    /// Ends it, also before it has begun.
+    pub(super) fn cancel(&self) {
+        let mut state = self.state.lock();
+        match *state {
+            State::Idle => *state = State::Cancelled,
+            State::Running(overlapped) => {
+                let file: HANDLE = self.file.as_raw_handle();
+                // SAFETY: the file is open; the pointer is only compared.
+                // That nothing is found means that it is over.
+                unsafe { CancelIoEx(file, overlapped) };
+            }
+            State::Cancelled | State::Over => {}
+        }
+    }
+}
+
+/// Passes on that a started operation is over.
+///
+/// # Safety
+/// The completion port has given back this pointer, for the first time.
+pub(super) unsafe fn over(overlapped: *mut OVERLAPPED, result: io::Result<()>) {
+    // SAFETY: only `start` gives operations to the port, as the first field of
+    // what it made of a box.
+    let started = unsafe { Box::from_raw(overlapped.cast::<Started>()) };
+    *started.operation.state.lock() = State::Over;
+    let result = ended(result).map_err(|error| Error::from_io(&error));
+    (started.done)(result);
+}
+
+fn ended(result: io::Result<()>) -> io::Result<Waited> {
+    match result {
+        Ok(()) => Ok(Waited::Granted),
+        // Also by somebody else, such as the system when a thread ends.
+        Err(error) if code(&error) == Some(ERROR_OPERATION_ABORTED) => Ok(Waited::Cancelled),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! The operations are connections to pipes, which end on Wine, too.
+
+    use super::{super::port, *};
+    use std::{
+        sync::{
+            atomic::{AtomicU64, Ordering},
+            mpsc,
+        },
+        thread,
+        time::Duration,
+    };
+    use windows_sys::Win32::{
+        Foundation::{ERROR_PIPE_CONNECTED, INVALID_HANDLE_VALUE},
+        Storage::FileSystem::{FILE_FLAG_OVERLAPPED, PIPE_ACCESS_DUPLEX},
+        System::Pipes::{ConnectNamedPipe, CreateNamedPipeW},
+    };
+
+    const SURELY: Duration = Duration::from_secs(30);
+    const STILL_BLOCKED: Duration = Duration::from_millis(60);
+
+    struct Pipe {
+        name: String,
+        file: Arc<File>,
+    }
+
+    impl Pipe {
+        fn new() -> Pipe {
+            static NUMBERS: AtomicU64 = AtomicU64::new(0);
+            let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+            let name = format!(r"\\.\pipe\clasp-{}-{number}", std::process::id());
+            let wide: Vec<u16> = name.encode_utf16().chain([0]).collect();
+            let open = PIPE_ACCESS_DUPLEX | FILE_FLAG_OVERLAPPED;
+            // SAFETY: the name ends with a zero, and what is null is optional.
+            let pipe = unsafe { CreateNamedPipeW(wide.as_ptr(), open, 0, 1, 0, 0, 0, ptr::null()) };
+            assert_ne!(pipe, INVALID_HANDLE_VALUE);
+            // SAFETY: the handle is new and nobody else's.
+            let file = Arc::new(unsafe { File::from_raw_handle(pipe) });
+            Pipe { name, file }
+        }
+
+        /// What waits until somebody connects.
+        fn operation(&self) -> Arc<Operation> {
+            // SAFETY: a connection is one such operation.
+            Arc::new(unsafe {
+                Operation::new(Arc::clone(&self.file), |file, overlapped| {
+                    match Begun::new(ConnectNamedPipe(file.as_raw_handle(), overlapped)) {
+                        // The client was faster than the thread.
+                        Err(error) if code(&error) == Some(ERROR_PIPE_CONNECTED) => Ok(Begun::Over),
+                        begun => begun,
+                    }
+                })
+            })
+        }
+
+        fn connect(&self) -> File {
+            File::options()
+                .read(true)
+                .write(true)
+                .open(&self.name)
+                .unwrap()
+        }
+    }
+
+    /// Begins on a thread, or with the completion port.
+    fn begin(pipe: &Pipe, threadless: bool) -> (Arc<Operation>, mpsc::Receiver<Waited>) {
+        let operation = pipe.operation();
+        let (send, ended) = mpsc::channel();
+        if threadless {
+            assert!(port::adopt(&*pipe.file));
+            let done = move |result: Result<Waited, Error>| send.send(result.unwrap()).unwrap();
+            operation.start(Box::new(done)).unwrap();
+        } else {
+            let operation = Arc::clone(&operation);
+            thread::spawn(move || send.send(operation.run().unwrap()).unwrap());
+        }
+        (operation, ended)
+    }
+
+    #[test]
+    fn an_operation_ends_with_its_event() {
+        for threadless in [false, true] {
+            let pipe = Pipe::new();
+            let (operation, ended) = begin(&pipe, threadless);
+            assert!(ended.recv_timeout(STILL_BLOCKED).is_err());
+            let _client = pipe.connect();
+            assert_eq!(ended.recv_timeout(SURELY), Ok(Waited::Granted));
+            // Too late, and no harm.
+            operation.cancel();
+        }
+    }
+
+    #[test]
+    fn an_operation_is_cancelled() {
+        for threadless in [false, true] {
+            let pipe = Pipe::new();
+            let (operation, ended) = begin(&pipe, threadless);
+            assert!(ended.recv_timeout(STILL_BLOCKED).is_err());
+            operation.cancel();
+            assert_eq!(ended.recv_timeout(SURELY), Ok(Waited::Cancelled));
+        }
+    }
+
+    #[test]
+    fn an_operation_is_cancelled_before_it_begins() {
+        let pipe = Pipe::new();
+        let operation = pipe.operation();
+        operation.cancel();
+        assert_eq!(operation.run().unwrap(), Waited::Cancelled);
+        let operation = pipe.operation();
+        operation.cancel();
+        assert!(port::adopt(&*pipe.file));
+        assert!(
+            operation
+                .start(Box::new(|_| panic!("it was not begun")))
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn what_cannot_begin_is_an_error() {
+        let file = Arc::new(File::open(std::env::current_exe().unwrap()).unwrap());
+        // SAFETY: a connection is one such operation.
+        let operation = Arc::new(unsafe {
+            Operation::new(file, |file, overlapped| {
+                Begun::new(ConnectNamedPipe(file.as_raw_handle(), overlapped))
+            })
+        });
+        assert!(operation.run().is_err());
+        assert!(
+            operation
+                .start(Box::new(|_| panic!("it was not begun")))
+                .is_err()
+        );
+    }
+
+    /// The completion and the cancellation race, and the thread that began
+    /// ends meanwhile.
+    #[test]
+    fn an_operation_ends_once_whatever_ends_it() {
+        for round in 0..200 {
+            let pipe = Pipe::new();
+            let (operation, ended) = begin(&pipe, round % 2 == 0);
+            let cancelling = thread::spawn(move || operation.cancel());
+            let client = File::options().read(true).write(true).open(&pipe.name);
+            cancelling.join().unwrap();
+            let ended_as = ended.recv_timeout(SURELY).unwrap();
+            // What was granted was connected.
+            assert!(ended_as == Waited::Cancelled || client.is_ok());
+            assert!(ended.recv().is_err());
+        }
+    }
+}
