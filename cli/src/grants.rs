@@ -28,8 +28,8 @@ impl FromStr for Folder {
     }
 }
 
-/// `HOST[::GUEST][,family=posix|flock|both][,order=fair|kernel][,shared-only]`
-/// `[,no-create][,network]`
+/// `HOST[::GUEST][,family=posix|flock|both|lockfileex][,order=fair|kernel]`
+/// `[,shared-only][,no-create][,network]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Locks {
     pub(crate) folder: Folder,
@@ -62,12 +62,15 @@ impl FromStr for Locks {
                 ("network", "") => locks.network = true,
                 _ => {
                     return Err(format!(
-                        "unknown option {part:?}: use `family=posix|flock|both`, \
+                        "unknown option {part:?}: use `family=posix|flock|both|lockfileex`, \
                          `order=fair|kernel`, `shared-only`, `no-create` or `network`"
                     ));
                 }
             }
         }
+        // Rather now than when the guest asks for its first lock.
+        let system = locks.family.check().and_then(|()| locks.order.check());
+        system.map_err(|error| error.detail().unwrap_or_default().to_owned())?;
         Ok(locks)
     }
 }
@@ -95,11 +98,14 @@ mod tests {
     #[test]
     fn options_follow_the_folder() {
         let plain = locks("data").unwrap();
-        assert_eq!((plain.family, plain.order), (Family::Posix, Order::Fair));
+        assert_eq!(plain.family, Family::default());
+        assert_eq!(plain.order, Order::default());
         assert!(plain.create && !plain.shared_only && !plain.network);
-        let full = locks("a::b,family=both,order=kernel,shared-only,no-create,network").unwrap();
+        let family = Family::supported().last().unwrap();
+        let options = "order=kernel,shared-only,no-create,network";
+        let full = locks(&format!("a::b,family={family},{options}")).unwrap();
         assert_eq!(full.folder.guest, "b");
-        assert_eq!((full.family, full.order), (Family::Both, Order::Kernel));
+        assert_eq!((full.family, full.order), (*family, Order::Kernel));
         assert!(!full.create && full.shared_only && full.network);
     }
 
@@ -115,6 +121,11 @@ mod tests {
         ] {
             let error = locks(wrong).unwrap_err();
             assert!(error.contains("use `"), "{wrong}: {error}");
+        }
+        for family in [Family::Posix, Family::LockFileEx] {
+            let option = format!("data,family={family}");
+            let known = Family::supported().contains(&family);
+            assert!(known || locks(&option).unwrap_err().contains("use `"));
         }
     }
 }

@@ -29,8 +29,8 @@ pub(crate) struct Run {
     dirs: Vec<Folder>,
 
     /// Folder whose files the guest may lock; options follow after commas:
-    /// family=posix|flock|both, order=fair|kernel, shared-only, no-create,
-    /// network
+    /// family=posix|flock|both (on Windows lockfileex), order=fair|kernel,
+    /// shared-only, no-create, network
     #[arg(long, value_name = "HOST[::GUEST][,OPTIONS]")]
     locks: Vec<Locks>,
 

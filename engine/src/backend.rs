@@ -192,7 +192,8 @@ pub trait Wait: Send + Sync + 'static {
     /// The engine calls it only for a wait that does not need a thread.
     ///
     /// # Errors
-    /// Whatever keeps the wait from beginning. `done` is not called then.
+    /// Whatever keeps the wait from beginning. `done` is not called then. Some of
+    /// the lock may be held; the engine unlocks it.
     fn start(self: Arc<Self>, done: Done) -> Result<(), Error> {
         drop(done);
         Err(crate::ErrorKind::Unsupported.into())

@@ -4,12 +4,15 @@
 //! A back end's tests implement [`World`] and call [`run`]. Two managers stand
 //! for two processes here; processes proper are tested elsewhere.
 
+mod files;
 mod order;
 
 use crate::{
     Ceilings, Error, ErrorKind, Grant, Guard, Limits, Lock, LockManager, Mode, Owner,
     backend::Space,
 };
+pub use files::remove_name;
+
 use Mode::{Exclusive, Shared};
 use order::*;
 use std::{

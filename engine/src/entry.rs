@@ -180,11 +180,15 @@ impl Entry {
     /// wait for it go where theirs leads.
     pub(crate) fn retire_if_unlinked(self: &Arc<Self>) {
         self.update(|state, wakers| {
-            let linked = state.resources.first().map(|r| r.is_linked());
-            if let Some(Ok(false)) = linked {
+            if state.is_unlinked() {
                 state.retire(self, wakers);
             }
         });
+    }
+
+    /// Whether the file has no name at all any more.
+    pub(crate) fn is_unlinked(&self) -> bool {
+        self.state().is_unlinked()
     }
 
     /// Adds a resource if it can do what the others cannot.
@@ -207,8 +211,8 @@ impl Entry {
     ) -> Result<Attempt, Error> {
         let mut wakers = Wakers::new();
         let mut state = self.state();
-        // A wait that was withdrawn is out of the kernel within microseconds.
-        // Whoever asks next must not be told that the lock is taken.
+        // A wait that was withdrawn is out of the kernel within microseconds, on
+        // macOS within 10 ms. Whoever asks next must not be told that the lock is taken.
         while state.is_cancelling() && !state.queue.is_waited_for() {
             state = self.settled.wait(state);
         }
@@ -365,6 +369,14 @@ impl State {
         })
     }
 
+    fn is_unlinked(&self) -> bool {
+        let resource = match &self.outside {
+            Outside::Held(resource, _) => Some(resource),
+            _ => self.resources.first(),
+        };
+        resource.is_some_and(|resource| matches!(resource.is_linked(), Ok(false)))
+    }
+
     /// Whether a wait of ours is on its way out of the kernel.
     fn is_cancelling(&self) -> bool {
         matches!(self.outside, Outside::Cancelling { .. })
@@ -377,6 +389,17 @@ impl State {
         self.give_share_back();
         for ticket in self.queue.places() {
             self.remove(entry, ticket, Some(Outcome::Moved), wakers);
+        }
+        if let Outside::Free = self.outside {
+            self.let_go(entry);
+        }
+    }
+
+    /// Closes what will not be used again: there are systems on which a file
+    /// that was removed keeps its name until the last one has closed it.
+    fn let_go(&mut self, entry: &Entry) {
+        if entry.is_retired() {
+            self.resources.clear();
         }
     }
 
@@ -419,8 +442,8 @@ impl State {
             // Closing the description is all that is left to do.
             tracing::error!(target: "clasp", lock = ?entry.identity, %error, "cannot unlock");
             entry.retired.store(true, Ordering::Release);
-            self.resources.clear();
         }
+        self.let_go(entry);
     }
 
     /// Holds have ended, perhaps the last.

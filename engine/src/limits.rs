@@ -30,8 +30,8 @@ pub struct Limits {
     /// The longest name, in bytes. The default is 1,024, a quarter of what
     /// Linux takes for a path, because the host's own prefix comes on top.
     pub name_bytes: usize,
-    /// Helper threads of the host that may wait in the kernel for this owner.
-    /// The default is 64.
+    /// Helper threads of the host that may wait in the kernel for this owner,
+    /// where waits need threads, as they do but on Windows. The default is 64.
     pub waiter_threads: usize,
 }
 
@@ -57,8 +57,8 @@ pub struct Ceilings {
     /// they are waited for. The default is 4,096.
     pub lock_files: usize,
     /// Helper threads that wait in the kernel, one for each contended lock
-    /// file. A few more may be there for a moment while waits end. The default
-    /// is 1,024.
+    /// file, where waits need threads. A few more may be there for a moment
+    /// while waits end. The default is 1,024.
     pub waiter_threads: usize,
 }
 

@@ -201,7 +201,12 @@ impl LockShared {
     /// Whether the name still leads to the file of `entry`.
     fn is_named(&self, entry: &Entry) -> Result<bool, Error> {
         let doubts = entry.doubts.load(Ordering::Relaxed);
-        let named = self.grant.space.identify(&self.name)?.as_ref() == Some(&entry.identity);
+        let named = match self.grant.space.identify(&self.name) {
+            Ok(found) => found.as_ref() == Some(&entry.identity),
+            // Whatever stands there now, it is not this one.
+            Err(_) if entry.is_unlinked() => false,
+            Err(error) => return Err(error),
+        };
         if named {
             self.unchecked.store(0, Ordering::Relaxed);
             self.doubts.store(doubts, Ordering::Relaxed);

@@ -6,11 +6,11 @@ use cap_std::{ambient_authority, fs::Dir};
 use clasp_engine::{
     ErrorKind, LockName,
     backend::{Access, Space},
-    conformance::{SURELY, World, run},
+    conformance::{World, remove_name, run},
     file::{Family, FileSpace, Order},
     memory::Memory,
 };
-use std::{path::Path, process::Command, sync::Arc, thread, time::Instant};
+use std::sync::Arc;
 use tempfile::TempDir;
 
 struct InMemory {
@@ -66,30 +66,11 @@ impl World for Folder {
     }
 
     fn unlink(&self, name: &str) {
-        remove(&self.0.path().join(name));
+        remove_name(&self.0.path().join(name));
     }
 
     fn is_fair(&self) -> bool {
         self.2 == Order::Fair
-    }
-}
-
-/// Takes a name away at once.
-fn remove(path: &Path) {
-    let Some(prefix) = std::env::var_os("WINEPREFIX").filter(|_| cfg!(windows)) else {
-        return std::fs::remove_file(path).unwrap();
-    };
-    // Windows does so, but Wine 8.0 waits until the last program has closed the
-    // file. The system below does not.
-    let inside = path.to_str().and_then(|path| path.strip_prefix("C:"));
-    let inside = inside.expect("a folder in the prefix").replace('\\', "/");
-    let below = format!("{}/drive_c{inside}", prefix.display());
-    // It is no child that could be waited for.
-    drop(Command::new(r"Z:\bin\rm").arg(below).spawn().unwrap());
-    let begun = Instant::now();
-    while path.exists() {
-        assert!(begun.elapsed() < SURELY, "{} is there", path.display());
-        thread::yield_now();
     }
 }
 

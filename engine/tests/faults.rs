@@ -91,6 +91,47 @@ fn a_lock_whose_folder_is_replaced_is_lost() {
     }
 }
 
+/// A file that was removed is closed when nobody needs it any more, though its
+/// lock is still open somewhere.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_removed_file_is_not_kept_open() {
+    use clasp_engine::file::Order;
+    use std::fs;
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.lock");
+    let dir = Dir::open_ambient_dir(folder.path(), ambient_authority()).unwrap();
+    let grant = Grant::new(FileSpace::new(dir).order(Order::Kernel).into_space());
+    let manager = LockManager::new(Ceilings::default());
+    let (a, b) = (
+        manager.owner(Limits::default()),
+        manager.owner(Limits::default()),
+    );
+    let (idle, busy) = (
+        a.open(&grant, "a.lock").unwrap(),
+        b.open(&grant, "a.lock").unwrap(),
+    );
+    let removed = || {
+        let files = fs::read_dir("/proc/self/fd").unwrap();
+        let names = files.filter_map(|file| fs::read_link(file.ok()?.path()).ok());
+        let gone = format!("{} (deleted)", path.display());
+        names.filter(|name| name.to_str() == Some(&*gone)).count()
+    };
+    for held in [false, true] {
+        let guard = held.then(|| busy.try_acquire(Mode::Exclusive).unwrap());
+        fs::remove_file(&path).unwrap();
+        assert_eq!(removed(), 1);
+        drop(busy.try_acquire(Mode::Shared).unwrap());
+        assert_eq!(removed(), usize::from(held));
+        if let Some(guard) = guard {
+            assert_eq!(guard.release().unwrap_err().kind(), ErrorKind::Lost);
+        }
+        assert_eq!(removed(), 0);
+    }
+    drop(idle.try_acquire(Mode::Shared).unwrap());
+}
+
 /// At the ceiling, files that are open already can be opened again.
 #[test]
 fn the_ceiling_counts_files_and_not_handles() {

@@ -9,9 +9,9 @@ use std::{io, path::Path};
 
 /// A directory in which a guest may take locks, and how.
 ///
-/// The default: both modes, the [`Posix`](Family::Posix) family, order
-/// [`Fair`](Order::Fair), lock files are created on demand, not on network file
-/// systems.
+/// The default: both modes, the family and the order that are the operating
+/// system's first ([`Posix`](Family::Posix) and [`Fair`](Order::Fair) on Linux),
+/// lock files are created on demand, not on network file systems.
 #[derive(Debug)]
 pub struct Lockspace {
     files: FileSpace,

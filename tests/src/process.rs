@@ -2,6 +2,7 @@
 
 use crate::{STILL_BLOCKED, SURELY, target};
 use std::{
+    env::consts::EXE_SUFFIX,
     io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
@@ -178,7 +179,7 @@ pub fn clasp() -> Command {
     let profile = std::env::current_exe().expect("the path of this program");
     let clasp = profile
         .ancestors()
-        .map(|folder| folder.join("clasp"))
+        .map(|folder| folder.join(format!("clasp{EXE_SUFFIX}")))
         .find(|clasp| clasp.is_file())
         .unwrap_or_else(|| {
             panic!(

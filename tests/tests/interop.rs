@@ -1,5 +1,6 @@
 //! Native programs as opponents: Python's fasteners, flock(1), and another
 //! host through the command line.
+#![cfg(target_os = "linux")]
 #![allow(missing_docs, reason = "tests")]
 
 use clasp_tests::{Opponent, Process, clasp, guest, python, start};

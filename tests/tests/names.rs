@@ -1,4 +1,5 @@
 //! What names lead to (S3, S12), and paths through the SDK and `std::fs` (S19).
+#![cfg(unix)]
 #![allow(missing_docs, reason = "tests")]
 
 use clasp_host::{Ceilings, Limits, LockManager, Lockspace};

@@ -3,6 +3,7 @@
 //!
 //! Short here; for a long run set `CLASP_SOAK_SECONDS`, the length of each
 //! comparison: `CLASP_SOAK_SECONDS=600 cargo xtask test --test order`.
+#![cfg(target_os = "linux")]
 #![allow(missing_docs, reason = "tests")]
 
 use clasp_tests::{Process, SURELY};

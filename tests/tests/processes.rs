@@ -1,10 +1,16 @@
 //! Hosts in several processes. Actors are called P and Q; they act in turn.
 #![allow(missing_docs, reason = "tests")]
 
-use clasp_tests::Process;
+use clasp_tests::{Process, remove_name};
 use std::{fs, path::Path};
 
 const HOSTS: [&str; 2] = ["sync", "async"];
+
+const FAMILIES: &[&str] = if cfg!(windows) {
+    &["lockfileex"]
+} else {
+    &["posix", "flock", "both"]
+};
 
 fn host(folder: &Path, options: &[&str]) -> Process {
     let mut process = Process::host(env!("CARGO_BIN_EXE_host"), folder, options);
@@ -21,7 +27,7 @@ fn pairs(mut test: impl FnMut(Process, Process, &Path)) {
 /// As many hosts as a test starts, in each kind and family.
 fn alike(mut test: impl FnMut(&dyn Fn() -> Process, &Path)) {
     for kind in HOSTS {
-        for family in ["posix", "flock", "both"] {
+        for family in FAMILIES {
             let folder = tempfile::tempdir().unwrap();
             test(&|| host(folder.path(), &[kind, family]), folder.path());
         }
@@ -106,7 +112,7 @@ fn an_unlinked_lock_file_is_noticed_under_a_waiter() {
         assert_eq!(p.ask("acquire 0 x"), "ok 0");
         q.tell("acquire 0 x");
         q.must_block();
-        fs::remove_file(folder.join("a.lock")).unwrap();
+        remove_name(&folder.join("a.lock"));
         assert_eq!(p.ask("release 0"), "lost");
         assert_eq!(q.answer(), "ok 0");
         // Q has made the file anew, and P follows it.
@@ -136,6 +142,7 @@ fn a_lock_file_that_is_renamed_away_is_noticed_under_a_waiter() {
 
 /// As after `fork`: another process has the description that holds the lock,
 /// and lives on.
+#[cfg(target_os = "linux")]
 #[test]
 fn releasing_is_an_unlock_and_not_a_close() {
     pairs(|mut p, mut q, folder| {
@@ -163,6 +170,7 @@ fn releasing_is_an_unlock_and_not_a_close() {
 }
 
 /// Takes part in the descriptions of a process for a file.
+#[cfg(target_os = "linux")]
 fn share_descriptions(process: &Process, file: &Path) -> Vec<rustix::fd::OwnedFd> {
     use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
     let id = Pid::from_raw(process.id() as i32).unwrap();

@@ -2,7 +2,7 @@
 
 use crate::{
     demo, guests,
-    shell::{cargo, root, say, show, target},
+    shell::{root, say, show, target, workspace},
 };
 use anyhow::Result;
 use std::process::Command;
@@ -15,7 +15,7 @@ pub(crate) fn run(options: &[String]) -> Result<()> {
     guests::build()?;
     let python = demo::python_with(&PEERS);
     say("Building with optimization; wasmtime takes some minutes");
-    show(cargo("build").args(["--release", "--locked", "--workspace", "--all-features"]))?;
+    show(workspace("build").args(["--release", "--locked"]))?;
     let release = target().join("release");
     let guest = target().join("guests/wasm32-wasip2/release/hello.wasm");
     let mut bench = Command::new(release.join("clasp-bench"));

@@ -2,10 +2,10 @@
 
 use crate::{
     guests,
-    shell::{cache, capture, cargo, has, say, show, target},
+    shell::{cache, capture, has, say, show, target, workspace},
 };
 use anyhow::Result;
-use std::{path::PathBuf, process::Command};
+use std::{env::consts::EXE_SUFFIX, path::PathBuf, process::Command};
 
 /// What the tests and the demo compare with.
 const FASTENERS: &str = "fasteners==0.20";
@@ -15,8 +15,8 @@ pub(crate) fn run(options: &[String]) -> Result<()> {
     guests::build()?;
     let python = python();
     say("Building the host");
-    show(cargo("build").args(["--workspace", "--all-targets", "--all-features"]))?;
-    let mut demo = Command::new(target().join("debug/clasp"));
+    show(workspace("build").arg("--all-targets"))?;
+    let mut demo = Command::new(target().join(format!("debug/clasp{EXE_SUFFIX}")));
     demo.arg("demo")
         .arg("--guest")
         .arg(target().join("guests/wasm32-wasip2/release/ledger.wasm"));
@@ -35,7 +35,11 @@ pub(crate) fn python() -> Option<PathBuf> {
 /// As [`python`], with other packages as well.
 pub(crate) fn python_with(packages: &[&str]) -> Option<PathBuf> {
     let environment = cache().ok()?.join("python");
-    let python = environment.join("bin/python");
+    let python = environment.join(if cfg!(windows) {
+        "Scripts/python.exe"
+    } else {
+        "bin/python"
+    });
     let imports: Vec<_> = packages
         .iter()
         .filter_map(|package| package.split('=').next())
@@ -47,21 +51,17 @@ pub(crate) fn python_with(packages: &[&str]) -> Option<PathBuf> {
         return Some(python);
     }
     let names = packages.join(", ");
-    if !has("python3") {
+    let Some(system) = ["python3", "python"].into_iter().find(|name| has(name)) else {
         say(format!("No python3: going on without {names}"));
         return None;
-    }
+    };
     say(format!("Installing {names} for Python"));
-    let made = capture(
-        Command::new("python3")
-            .args(["-m", "venv"])
-            .arg(&environment),
-    )
-    .and_then(|_| {
-        let mut pip = Command::new(&python);
-        pip.args(["-m", "pip", "install", "--quiet"]);
-        capture(pip.args(packages))
-    });
+    let made =
+        capture(Command::new(system).args(["-m", "venv"]).arg(&environment)).and_then(|_| {
+            let mut pip = Command::new(&python);
+            pip.args(["-m", "pip", "install", "--quiet"]);
+            capture(pip.args(packages))
+        });
     match made {
         Ok(_) => Some(python),
         Err(error) => {

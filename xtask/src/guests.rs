@@ -2,7 +2,7 @@
 
 use crate::{
     shell::{cargo, root, say, show, target},
-    toolchain,
+    toolchain::{self, Target},
 };
 use anyhow::Result;
 
@@ -12,18 +12,12 @@ pub(crate) const PACKAGES: [&str; 3] = ["examples/guests", "tests/guests", "benc
 
 /// Builds all of them into `target/guests`.
 pub(crate) fn build() -> Result<()> {
-    let toolchain = toolchain::ensure()?;
+    let toolchain = toolchain::ensure(Target::Guest)?;
     for package in PACKAGES {
         say(format!("Building {package}"));
         let mut build = cargo("build");
         build
-            .args([
-                "--quiet",
-                "--locked",
-                "--release",
-                "--target",
-                "wasm32-wasip2",
-            ])
+            .args(["--quiet", "--locked", "--release"])
             .arg("--manifest-path")
             .arg(root().join(package).join("Cargo.toml"))
             .arg("--target-dir")

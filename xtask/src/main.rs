@@ -7,10 +7,12 @@ mod reference;
 mod shell;
 mod tidy;
 mod toolchain;
+mod windows;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
+use toolchain::Target;
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "The project's own commands")]
@@ -31,10 +33,15 @@ enum Command {
     },
     /// Build everything and run every test
     Test {
+        /// Cross-build for Windows and run the tests on Wine instead
+        #[arg(long)]
+        windows: bool,
         /// Options of `cargo test`, such as a filter
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<String>,
     },
+    /// Check that the engine and the SDK compile for systems that no test runs on
+    Platforms,
     /// Compare with bare system calls and other libraries; writes
     /// benches/results
     Bench {
@@ -54,9 +61,14 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
-        Command::Setup => toolchain::ensure().map(|_| ()),
+        Command::Setup => toolchain::ensure(Target::Guest).map(|_| ()),
         Command::Demo { options } => demo::run(&options),
-        Command::Test { options } => test(&options),
+        Command::Test {
+            windows: true,
+            options,
+        } => windows::test(&options),
+        Command::Test { options, .. } => test(&options),
+        Command::Platforms => platforms(),
         Command::Bench { options } => bench::run(&options),
         Command::Guests => guests::build(),
         Command::Tidy { fix } => tidy::run(fix),
@@ -75,21 +87,44 @@ fn test(options: &[String]) -> Result<()> {
     demo::python();
     // Tests start the programs of the workspace.
     shell::say("Building the host");
-    shell::show(shell::cargo("build").args(["--workspace", "--all-features"]))?;
+    shell::show(&mut shell::workspace("build"))?;
     shell::say("Running the tests");
-    let mut cargo = shell::cargo("test");
-    cargo.args(["--workspace", "--all-features"]).args(options);
-    shell::show(&mut cargo)?;
+    shell::show(shell::workspace("test").args(options))?;
     if !options.is_empty() {
         return Ok(());
     }
     shell::say("Running the models");
-    let mut models = shell::cargo("test");
-    models
+    configured("shuttle", "models")?;
+    shell::say("Running the test of a system without locks");
+    configured("clasp_unsupported", "unsupported")
+}
+
+/// Runs a test of the engine that is another engine: with other threads, or on
+/// another system.
+fn configured(cfg: &str, test: &str) -> Result<()> {
+    let mut cargo = shell::cargo("test");
+    cargo
         .args(["--package", "clasp-engine", "--features", "conformance"])
-        .args(["--locked", "--test", "models"])
-        // A build of its own: the threads of all its crates are others.
-        .env("RUSTFLAGS", "--cfg shuttle")
+        .args(["--locked", "--test", test])
+        .env("RUSTFLAGS", format!("--cfg {cfg}"))
         .env("CARGO_TARGET_DIR", shell::target().join("model"));
-    shell::show(&mut models)
+    shell::show(&mut cargo)
+}
+
+/// Checks the sources for systems that cannot be had here.
+fn platforms() -> Result<()> {
+    for target in [Target::MacOs, Target::FreeBsd] {
+        let toolchain = toolchain::ensure(target)?;
+        shell::say(format!("Checking for {}", target.triple()));
+        let mut check = shell::cargo("check");
+        check
+            .args(["--package", "clasp-engine", "--package", "clasp-guest"])
+            .args(["--features", "clasp-engine/conformance", "--locked"])
+            .env("RUSTFLAGS", "-D warnings")
+            .arg("--target-dir")
+            .arg(shell::target().join("platforms"));
+        toolchain.configure(&mut check);
+        shell::show(&mut check)?;
+    }
+    Ok(())
 }

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use std::{
+    env::consts::EXE_SUFFIX,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -19,8 +20,8 @@ pub(crate) fn target() -> PathBuf {
 
 /// Where things are kept that survive the target folder.
 pub(crate) fn cache() -> Result<PathBuf> {
-    let home = std::env::var_os("HOME").context("HOME is not set; set it to your home folder")?;
-    Ok(Path::new(&home).join(".cache/clasp"))
+    let home = std::env::home_dir().context("no home folder is known; set HOME to yours")?;
+    Ok(home.join(".cache/clasp"))
 }
 
 /// Tells the user what happens next.
@@ -32,6 +33,21 @@ pub(crate) fn say(text: impl AsRef<str>) {
 pub(crate) fn cargo(subcommand: &str) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.arg(subcommand).current_dir(root());
+    command
+}
+
+/// This cargo for all packages that are for this system. The benchmarks compare
+/// with what Linux has; and Windows cannot replace a program that runs, which
+/// this one does.
+pub(crate) fn workspace(subcommand: &str) -> Command {
+    let mut command = cargo(subcommand);
+    command.args(["--workspace", "--all-features"]);
+    if !cfg!(target_os = "linux") {
+        command.args(["--exclude", "clasp-benches"]);
+    }
+    if cfg!(windows) {
+        command.args(["--exclude", "xtask"]);
+    }
     command
 }
 
@@ -67,7 +83,8 @@ pub(crate) fn capture(command: &mut Command) -> Result<String> {
 /// Whether a program is on the path.
 pub(crate) fn has(program: &str) -> bool {
     std::env::var_os("PATH").is_some_and(|path| {
-        std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+        let program = format!("{program}{EXE_SUFFIX}");
+        std::env::split_paths(&path).any(|folder| folder.join(&program).is_file())
     })
 }
 

@@ -96,7 +96,13 @@ impl State {
         let resource = Arc::clone(self.resource(mode)?);
         let wait = resource.begin_wait(mode)?;
         let awaited = Awaited::Lock(Arc::clone(&wait), Arc::clone(&resource));
-        let id = self.dispatch(entry, awaited, wakers)?;
+        let id = match self.dispatch(entry, awaited, wakers) {
+            Ok(id) => id,
+            Err(error) => {
+                self.unlock(entry, &*resource);
+                return Err(error);
+            }
+        };
         self.outside = Outside::Waiting {
             id,
             ticket,

@@ -29,15 +29,21 @@ pub enum Family {
 }
 
 impl Family {
+    /// Those of this operating system, the default first.
+    pub fn supported() -> &'static [Family] {
+        sys::FAMILIES
+    }
+
     /// Whether this operating system has it.
     ///
     /// # Errors
     /// [`Unsupported`](ErrorKind::Unsupported) with the families it has.
     pub fn check(self) -> Result<(), Error> {
-        if sys::FAMILIES.contains(&self) {
+        if Family::supported().contains(&self) {
             return Ok(());
         }
-        let names: Vec<_> = sys::FAMILIES.iter().map(|f| format!("`{f}`")).collect();
+        let names = Family::supported().iter().map(|f| format!("`{f}`"));
+        let names: Vec<_> = names.collect();
         Err(Error::new(
             ErrorKind::Unsupported,
             format!(
@@ -49,7 +55,9 @@ impl Family {
 
     /// Whether an exclusive lock wants a file that is open for writing.
     pub(super) fn writes(self) -> bool {
+        // On macOS it is `fcntl` whatever the family.
         matches!(self, Family::Posix | Family::Both)
+            || cfg!(target_os = "macos") && self == Family::Flock
     }
 
     /// The name, as in options: `posix`, `flock`, `both` or `lockfileex`.
@@ -65,7 +73,7 @@ impl Family {
 
 impl Default for Family {
     fn default() -> Family {
-        sys::FAMILIES[0]
+        Family::supported()[0]
     }
 }
 

@@ -154,18 +154,20 @@ impl FileSpace {
     /// inode numbers cannot be trusted, the name joins them (S3).
     fn identity(&self, numbers: sys::Numbers, kind: FileSystem, name: &LockName) -> Identity {
         let (device, inode) = numbers;
-        let path = match kind {
-            FileSystem::Local => None,
-            FileSystem::Foreign | FileSystem::Network => {
-                Some(format!("{}:{name}", self.number).into())
-            }
-        };
+        let path =
+            (!is_identified(numbers, kind)).then(|| format!("{}:{name}", self.number).into());
         Identity::File {
             device,
             inode,
             path,
         }
     }
+}
+
+/// Whether a file's numbers tell it from all others. Some programs that serve
+/// file systems number all files alike.
+fn is_identified((_, inode): sys::Numbers, kind: FileSystem) -> bool {
+    kind == FileSystem::Local && ![0, u64::MAX.into(), u128::MAX].contains(&inode)
 }
 
 /// Options under which no open waits or acquires a terminal, whatever the name
@@ -198,18 +200,26 @@ impl Space for FileSpace {
         }
         let file = file.into_std();
         let kind = self.check_network(sys::file_system(&file), name)?;
-        let (device, inode) =
-            sys::numbers(&file, &metadata).map_err(|error| Error::from_io(&error))?;
+        let numbers = sys::numbers(&file, &metadata).map_err(|error| Error::from_io(&error))?;
+        let (device, inode) = numbers;
         self.devices.lock().insert(device, kind);
         // Only what identifies the file finds its tickets.
-        let tickets = match (self.order, kind) {
-            (Order::Fair, FileSystem::Local) => sys::FileTickets::new(device, inode),
-            _ => None,
+        let fair = self.order == Order::Fair && is_identified(numbers, kind);
+        let tickets = if fair {
+            sys::FileTickets::new(device, inode)
+        } else {
+            None
         };
         Ok(Opened {
-            identity: self.identity((device, inode), kind, name),
+            identity: self.identity(numbers, kind, name),
             family: self.family.name(),
-            resource: Arc::new(FileResource::new(file, self.family, access, tickets)),
+            resource: Arc::new(FileResource::new(
+                file,
+                self.family,
+                access,
+                tickets,
+                sys::Spare::new(kind),
+            )),
         })
     }
 

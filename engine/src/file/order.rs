@@ -28,12 +28,17 @@ pub enum Order {
 }
 
 impl Order {
+    /// Those of this operating system, the default first.
+    pub fn supported() -> &'static [Order] {
+        sys::ORDERS
+    }
+
     /// Whether this operating system has it.
     ///
     /// # Errors
     /// [`Unsupported`](ErrorKind::Unsupported) with what to use instead.
     pub fn check(self) -> Result<(), Error> {
-        if sys::ORDERS.contains(&self) {
+        if Order::supported().contains(&self) {
             return Ok(());
         }
         Err(Error::new(
@@ -53,7 +58,7 @@ impl Order {
 
 impl Default for Order {
     fn default() -> Order {
-        sys::ORDERS[0]
+        Order::supported()[0]
     }
 }
 

@@ -23,13 +23,14 @@ impl FileResource {
         family: Family,
         access: Access,
         tickets: Option<sys::FileTickets>,
+        spare: sys::Spare,
     ) -> FileResource {
         FileResource {
             file: Arc::new(file),
             family,
             access,
             tickets,
-            spare: Arc::default(),
+            spare: Arc::new(spare),
         }
     }
 }

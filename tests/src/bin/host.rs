@@ -1,5 +1,5 @@
 //! A host process that does as a test says: `host FOLDER [sync|async]
-//! [flock|both]`, then a command a line, each answered with a line.
+//! [FAMILY]`, then a command a line, each answered with a line.
 //!
 //! Its guest is the actor; the commands are `open NAME`, `acquire LOCK MODE
 //! [MS]`, `try LOCK MODE`, `release GUARD`, `drop GUARD`, `trap`, `close`,
@@ -14,10 +14,8 @@ fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     let has = |option: &str| arguments.iter().any(|a| a == option);
     let folder = arguments.get(1).expect("the folder");
-    let family = [Family::Flock, Family::Both]
-        .into_iter()
-        .find(|family| has(family.name()))
-        .unwrap_or_default();
+    let family = arguments.iter().find_map(|a| a.parse().ok());
+    let family: Family = family.unwrap_or_default();
     let space = Lockspace::open_ambient(folder)
         .expect("a folder")
         .family(family);

@@ -1,9 +1,11 @@
-//! macOS: `fcntl` with open file descriptions, or `flock` where the kernel does
-//! not know those.
+//! macOS: `fcntl` with open file descriptions, or `flock` on file systems that
+//! have no such locks.
 //!
 //! The kernel keeps the locks of either and of POSIX in one list for a file
 //! (XNU's `kern_lockf.c`), so each excludes all others and there is one way for
-//! all families.
+//! all families. Where a file system keeps the locks itself, it answers
+//! `ENOTSUP` to every request for an open file description, so that a request
+//! can be made anew with `flock` without a note of it.
 
 pub(crate) use super::{no_order::*, no_signal::*, unix::*};
 
@@ -21,7 +23,7 @@ use std::{
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd},
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -49,10 +51,9 @@ struct FlockTimeout {
 /// Takes a lock without waiting; `false` if somebody else has it.
 pub(crate) fn try_lock(file: impl AsFd, _: Family, mode: Mode) -> io::Result<bool> {
     let file = file.as_fd();
-    let result = if has_descriptions(file) {
-        set(file, libc::F_OFD_SETLK, kind(mode)).map(drop)
-    } else {
-        flock(file, operation(mode, false))
+    let result = match set(file, libc::F_OFD_SETLK, kind(mode)) {
+        Err(Errno::NOTSUP) => flock(file, operation(mode, false)),
+        set => set.map(drop),
     };
     match result {
         Ok(()) => Ok(true),
@@ -65,52 +66,46 @@ pub(crate) fn try_lock(file: impl AsFd, _: Family, mode: Mode) -> io::Result<boo
 #[cfg(feature = "conformance")]
 pub(crate) fn lock(file: impl AsFd, _: Family, mode: Mode) -> io::Result<()> {
     let file = file.as_fd();
-    Ok(if has_descriptions(file) {
-        set(file, libc::F_OFD_SETLKW, kind(mode)).map(drop)
-    } else {
-        flock(file, operation(mode, true))
+    Ok(match set(file, libc::F_OFD_SETLKW, kind(mode)) {
+        Err(Errno::NOTSUP) => flock(file, operation(mode, true)),
+        set => set.map(drop),
     }?)
 }
 
 /// Drops the lock of the description.
 pub(crate) fn unlock(file: impl AsFd, _: Family) -> io::Result<()> {
     let file = file.as_fd();
-    Ok(if has_descriptions(file) {
-        set(file, libc::F_OFD_SETLK, libc::F_UNLCK).map(drop)
-    } else {
-        flock(file, FlockOperation::Unlock)
+    Ok(match set(file, libc::F_OFD_SETLK, libc::F_UNLCK) {
+        Err(Errno::NOTSUP) => flock(file, FlockOperation::Unlock),
+        set => set.map(drop),
     }?)
 }
 
 /// Whether nobody holds a lock; neither does the description itself.
 pub(crate) fn is_free(file: impl AsFd, family: Family) -> io::Result<bool> {
     let file = file.as_fd();
-    if has_descriptions(file) {
-        let found = set(file, libc::F_OFD_GETLK, libc::F_WRLCK)?;
-        return Ok(found.l_type == libc::F_UNLCK);
+    match set(file, libc::F_OFD_GETLK, libc::F_WRLCK) {
+        Ok(found) => Ok(found.l_type == libc::F_UNLCK),
+        // There is no asking, only trying.
+        Err(Errno::NOTSUP) => {
+            let free = try_lock(file, family, Mode::Exclusive)?;
+            if free {
+                unlock(file, family)?;
+            }
+            Ok(free)
+        }
+        Err(error) => Err(error.into()),
     }
-    // There is no asking, only trying.
-    let free = try_lock(file, family, Mode::Exclusive)?;
-    if free {
-        unlock(file, family)?;
-    }
-    Ok(free)
 }
 
 /// Makes an exclusive lock that is held a shared one, with nobody in between;
-/// `false` where that cannot be done.
-pub(crate) fn downgrade(file: impl AsFd, family: Family) -> io::Result<bool> {
-    let file = file.as_fd();
-    Ok(has_descriptions(file) && try_lock(file, family, Mode::Shared)?)
-}
-
-/// Whether the kernel knows locks of open file descriptions.
-fn has_descriptions(file: BorrowedFd<'_>) -> bool {
-    static KNOWN: OnceLock<bool> = OnceLock::new();
-    *KNOWN.get_or_init(|| {
-        let asked = set(file, libc::F_OFD_GETLK, libc::F_WRLCK);
-        !matches!(asked, Err(Errno::INVAL))
-    })
+/// `false` where that cannot be done: `flock` drops the one to take the other.
+pub(crate) fn downgrade(file: impl AsFd, _: Family) -> io::Result<bool> {
+    match set(file.as_fd(), libc::F_OFD_SETLK, libc::F_RDLCK) {
+        Ok(_) => Ok(true),
+        Err(Errno::NOTSUP) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn kind(mode: Mode) -> libc::c_short {
@@ -179,6 +174,12 @@ fn answer(result: libc::c_int) -> Result<(), Errno> {
 #[derive(Debug, Default)]
 pub(crate) struct Spare;
 
+impl Spare {
+    pub(crate) fn new(_: FileSystem) -> Spare {
+        Spare
+    }
+}
+
 /// A request that waits for a lock.
 ///
 /// With locks of descriptions it waits in slices, since no signal ends a wait
@@ -188,6 +189,8 @@ pub(crate) struct KernelWait {
     file: Arc<File>,
     mode: Mode,
     cancelled: AtomicBool,
+    /// It is with `flock`, and ends with the lock only.
+    stays: AtomicBool,
 }
 
 impl KernelWait {
@@ -201,6 +204,7 @@ impl KernelWait {
             file: Arc::clone(file),
             mode,
             cancelled: AtomicBool::new(false),
+            stays: AtomicBool::new(false),
         })
     }
 }
@@ -209,17 +213,20 @@ impl Wait for KernelWait {
     fn run(&self) -> Result<Waited, Error> {
         let file = self.file.as_fd();
         loop {
+            // After `stays` is set, for whoever cancels looks at them in the
+            // other order.
             if self.cancelled.load(Ordering::SeqCst) {
                 return Ok(Waited::Cancelled);
             }
-            let waited = if has_descriptions(file) {
-                set_within_slice(file, kind(self.mode))
-            } else {
+            let waited = if self.stays.load(Ordering::SeqCst) {
                 flock(file, operation(self.mode, true))
+            } else {
+                set_within_slice(file, kind(self.mode))
             };
             match waited {
                 Ok(()) => return Ok(Waited::Granted),
                 Err(Errno::TIMEDOUT | Errno::INTR) => {}
+                Err(Errno::NOTSUP) if !self.stays.swap(true, Ordering::SeqCst) => {}
                 Err(error) => return Err(Error::from_io(&error.into())),
             }
         }
@@ -227,10 +234,10 @@ impl Wait for KernelWait {
 
     fn cancel(&self) -> Cancel {
         self.cancelled.store(true, Ordering::SeqCst);
-        if has_descriptions(self.file.as_fd()) {
-            Cancel::Prompt
-        } else {
+        if self.stays.load(Ordering::SeqCst) {
             Cancel::Abandoned
+        } else {
+            Cancel::Prompt
         }
     }
 }
@@ -238,15 +245,14 @@ impl Wait for KernelWait {
 /// What kind of file system a file or directory is on.
 pub(crate) fn file_system(file: impl AsFd) -> io::Result<FileSystem> {
     let found = rustix::fs::fstatfs(file)?;
-    let fuse = found
-        .f_fstypename
-        .windows(4)
-        .any(|part| part.iter().map(|c| *c as u8).eq(*b"fuse"));
-    Ok(if found.f_flags & libc::MNT_LOCAL as u32 == 0 {
-        FileSystem::Network
-    } else if fuse {
-        FileSystem::Foreign
-    } else {
-        FileSystem::Local
+    if found.f_flags & libc::MNT_LOCAL as u32 == 0 {
+        return Ok(FileSystem::Network);
+    }
+    let name = found.f_fstypename.iter().map(|c| *c as u8);
+    let name: Vec<u8> = name.take_while(|c| *c != 0).collect();
+    // FAT gives all empty files one number, and FUSE gives what it pleases.
+    Ok(match &*name {
+        b"apfs" | b"hfs" => FileSystem::Local,
+        _ => FileSystem::Foreign,
     })
 }

@@ -77,6 +77,12 @@ pub(crate) fn downgrade(_: &File, _: Family) -> io::Result<bool> {
 #[derive(Debug, Default)]
 pub(crate) struct Spare;
 
+impl Spare {
+    pub(crate) fn new(_: FileSystem) -> Spare {
+        Spare
+    }
+}
+
 /// Never made: [`new`](KernelWait::new) always fails.
 pub(crate) enum KernelWait {}
 

@@ -4,7 +4,7 @@ use super::{lock::lock_interruptibly, wake};
 use crate::{
     Error, Mode,
     backend::{Cancel, Wait, Waited},
-    file::Family,
+    file::{Family, FileSystem},
     sync::Mutex,
 };
 use rustix::io::Errno;
@@ -63,6 +63,12 @@ pub(super) struct Call {
 /// A descriptor that a wait has left for the next one on the same description.
 #[derive(Debug, Default)]
 pub(crate) struct Spare(Mutex<Option<OwnedFd>>);
+
+impl Spare {
+    pub(crate) fn new(_: FileSystem) -> Spare {
+        Spare::default()
+    }
+}
 
 struct State {
     cancelled: bool,

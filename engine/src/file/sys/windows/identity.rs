@@ -8,11 +8,21 @@ use std::{
     os::windows::io::{AsHandle, AsRawHandle, BorrowedHandle},
     path::Path,
 };
-use windows_sys::Win32::Storage::FileSystem::{
-    BY_HANDLE_FILE_INFORMATION, FILE_ID_INFO, FILE_INFO_BY_HANDLE_CLASS, FILE_READ_ATTRIBUTES,
-    FILE_REMOTE_PROTOCOL_INFO, FILE_STANDARD_INFO, FileIdInfo, FileRemoteProtocolInfo,
-    FileStandardInfo, GetFileInformationByHandle, GetFileInformationByHandleEx,
-    GetVolumeInformationByHandleW,
+use windows_sys::{
+    Wdk::{
+        Storage::FileSystem::{FileFsDeviceInformation, NtQueryVolumeInformationFile},
+        System::SystemServices::{FILE_FS_DEVICE_INFORMATION, FILE_REMOTE_DEVICE},
+    },
+    Win32::{
+        Foundation::RtlNtStatusToDosError,
+        Storage::FileSystem::{
+            BY_HANDLE_FILE_INFORMATION, FILE_FLAG_BACKUP_SEMANTICS, FILE_ID_INFO,
+            FILE_INFO_BY_HANDLE_CLASS, FILE_READ_ATTRIBUTES, FILE_STANDARD_INFO, FileIdInfo,
+            FileStandardInfo, GetFileInformationByHandle, GetFileInformationByHandleEx,
+            GetVolumeInformationByHandleW,
+        },
+        System::IO::IO_STATUS_BLOCK,
+    },
 };
 
 /// Structures that the system fills in, for which any bytes are valid.
@@ -31,11 +41,6 @@ unsafe impl Information for FILE_ID_INFO {
 // SAFETY: integers, and booleans of one byte, which the system sets to 0 or 1.
 unsafe impl Information for FILE_STANDARD_INFO {
     const CLASS: FILE_INFO_BY_HANDLE_CLASS = FileStandardInfo;
-}
-
-// SAFETY: integers only, as the documentation of the class says.
-unsafe impl Information for FILE_REMOTE_PROTOCOL_INFO {
-    const CLASS: FILE_INFO_BY_HANDLE_CLASS = FileRemoteProtocolInfo;
 }
 
 fn information<T: Information>(file: BorrowedHandle<'_>) -> io::Result<T> {
@@ -84,6 +89,8 @@ fn numbers_of(file: BorrowedHandle<'_>) -> io::Result<Numbers> {
 pub(crate) fn look_up(folder: &Dir, name: &Path) -> io::Result<Numbers> {
     let mut options = OpenOptions::new();
     options.access_mode(FILE_READ_ATTRIBUTES);
+    // Folders too: what is one now is not the lock file any more.
+    options.custom_flags(FILE_FLAG_BACKUP_SEMANTICS);
     let file = folder.open_with(name, &options)?;
     numbers_of(file.as_handle())
 }
@@ -97,8 +104,7 @@ pub(crate) fn is_linked(file: &File) -> io::Result<bool> {
 /// What kind of file system a file or directory is on.
 pub(crate) fn file_system(file: impl AsHandle) -> io::Result<FileSystem> {
     let file = file.as_handle();
-    // The documentation has it fail for what is not remote.
-    if information::<FILE_REMOTE_PROTOCOL_INFO>(file).is_ok() {
+    if is_remote(file)? {
         return Ok(FileSystem::Network);
     }
     let mut name = [0_u16; 32];
@@ -122,4 +128,29 @@ pub(crate) fn file_system(file: impl AsHandle) -> io::Result<FileSystem> {
         "NTFS" | "ReFS" if done != 0 => FileSystem::Local,
         _ => FileSystem::Foreign,
     })
+}
+
+/// Whether the system says that a server answers.
+#[doc(alias = "NtQueryVolumeInformationFile")]
+fn is_remote(file: BorrowedHandle<'_>) -> io::Result<bool> {
+    let mut found = FILE_FS_DEVICE_INFORMATION::default();
+    let mut status = IO_STATUS_BLOCK::default();
+    // SAFETY: the handle is borrowed and open, and both structures outlive the
+    // call, which is over when it returns. The size is that of the structure of
+    // this class.
+    let result = unsafe {
+        NtQueryVolumeInformationFile(
+            file.as_raw_handle(),
+            &raw mut status,
+            (&raw mut found).cast(),
+            mem::size_of::<FILE_FS_DEVICE_INFORMATION>() as u32,
+            FileFsDeviceInformation,
+        )
+    };
+    if result < 0 {
+        // SAFETY: it only looks a number up.
+        let code = unsafe { RtlNtStatusToDosError(result) };
+        return Err(io::Error::from_raw_os_error(code as i32));
+    }
+    Ok(found.Characteristics & FILE_REMOTE_DEVICE != 0)
 }

@@ -2,12 +2,14 @@
 
 use super::{
     code,
-    operation::{self, Begun},
+    operation::{self, Begun, Operation},
 };
 use crate::{Mode, file::Family};
 use std::{
+    fs::File,
     io,
     os::windows::io::{AsHandle, AsRawHandle, BorrowedHandle},
+    sync::Arc,
 };
 use windows_sys::Win32::{
     Foundation::{ERROR_LOCK_VIOLATION, ERROR_NOT_LOCKED},
@@ -42,6 +44,16 @@ pub(super) unsafe fn begin(
     Begun::new(done)
 }
 
+/// A wait for the lock.
+pub(super) fn operation(file: Arc<File>, mode: Mode) -> Operation {
+    // SAFETY: asking for a lock is one such operation.
+    unsafe {
+        Operation::new(file, move |file, overlapped| {
+            begin(file, mode, true, overlapped)
+        })
+    }
+}
+
 /// Takes a lock without waiting; `false` if somebody else has it.
 pub(crate) fn try_lock(file: impl AsHandle, _: Family, mode: Mode) -> io::Result<bool> {
     let file = file.as_handle();
@@ -58,14 +70,17 @@ pub(crate) fn try_lock(file: impl AsHandle, _: Family, mode: Mode) -> io::Result
 
 /// Takes a lock and waits for it.
 #[cfg(feature = "conformance")]
-pub(crate) fn lock(file: &std::fs::File, family: Family, mode: Mode) -> io::Result<()> {
-    use crate::backend::Wait;
-    use std::sync::Arc;
+pub(crate) fn lock(file: &File, _: Family, mode: Mode) -> io::Result<()> {
+    use super::polled::{self, Polled};
 
     // A duplicate stands for the same open file, whose lock it is.
     let file = Arc::new(file.try_clone()?);
-    let wait = super::KernelWait::new(&file, &Arc::default(), family, mode)?;
-    wait.run().map(drop).map_err(io::Error::other)
+    let waited = if polled::is_needed() {
+        Polled::new(file, mode).run()
+    } else {
+        operation(file, mode).run()
+    };
+    waited.map(drop)
 }
 
 /// Drops the lock, also if there is none.

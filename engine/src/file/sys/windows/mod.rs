@@ -25,11 +25,12 @@ use std::io;
 use windows_sys::Win32::{
     Foundation::{
         ERROR_ACCESS_DENIED, ERROR_BUFFER_OVERFLOW, ERROR_CANT_ACCESS_FILE,
-        ERROR_CANT_RESOLVE_FILENAME, ERROR_DELETE_PENDING, ERROR_DIRECTORY, ERROR_DISK_FULL,
-        ERROR_FILENAME_EXCED_RANGE, ERROR_HANDLE_DISK_FULL, ERROR_INVALID_FUNCTION,
-        ERROR_INVALID_NAME, ERROR_NO_SYSTEM_RESOURCES, ERROR_NOT_ENOUGH_MEMORY,
-        ERROR_NOT_ENOUGH_QUOTA, ERROR_NOT_SUPPORTED, ERROR_SHARING_VIOLATION,
-        ERROR_STOPPED_ON_SYMLINK, ERROR_TOO_MANY_OPEN_FILES, ERROR_WRITE_PROTECT,
+        ERROR_CANT_RESOLVE_FILENAME, ERROR_DIRECTORY, ERROR_DIRECTORY_NOT_SUPPORTED,
+        ERROR_DISK_FULL, ERROR_FILENAME_EXCED_RANGE, ERROR_HANDLE_DISK_FULL,
+        ERROR_INVALID_FUNCTION, ERROR_INVALID_NAME, ERROR_NO_SYSTEM_RESOURCES,
+        ERROR_NOT_ENOUGH_MEMORY, ERROR_NOT_ENOUGH_QUOTA, ERROR_NOT_SUPPORTED,
+        ERROR_SHARING_VIOLATION, ERROR_STOPPED_ON_SYMLINK, ERROR_TOO_MANY_LINKS,
+        ERROR_TOO_MANY_OPEN_FILES, ERROR_WRITE_PROTECT,
     },
     Storage::FileSystem::FILE_FLAG_OVERLAPPED,
 };
@@ -53,7 +54,10 @@ pub(crate) fn classify(error: &io::Error) -> Option<ErrorKind> {
         ERROR_DIRECTORY
         | ERROR_CANT_RESOLVE_FILENAME
         | ERROR_CANT_ACCESS_FILE
-        | ERROR_STOPPED_ON_SYMLINK => ErrorKind::NoEntry,
+        | ERROR_STOPPED_ON_SYMLINK
+        // Symlinks that go round in a circle lead nowhere.
+        | ERROR_TOO_MANY_LINKS => ErrorKind::NoEntry,
+        ERROR_DIRECTORY_NOT_SUPPORTED => ErrorKind::NotAFile,
         ERROR_INVALID_NAME | ERROR_FILENAME_EXCED_RANGE | ERROR_BUFFER_OVERFLOW => {
             ErrorKind::InvalidName
         }
@@ -63,9 +67,8 @@ pub(crate) fn classify(error: &io::Error) -> Option<ErrorKind> {
         | ERROR_NO_SYSTEM_RESOURCES
         | ERROR_DISK_FULL
         | ERROR_HANDLE_DISK_FULL => ErrorKind::Unavailable,
-        // Somebody else has opened the file for himself alone, or it goes as
-        // soon as the last program has closed it.
-        ERROR_SHARING_VIOLATION | ERROR_DELETE_PENDING => ErrorKind::Unavailable,
+        // Somebody else has opened the file for himself alone.
+        ERROR_SHARING_VIOLATION => ErrorKind::Unavailable,
         ERROR_INVALID_FUNCTION | ERROR_NOT_SUPPORTED => ErrorKind::Unsupported,
         _ => return None,
     })

@@ -16,7 +16,7 @@ use std::{
     sync::Arc,
 };
 use windows_sys::Win32::{
-    Foundation::{ERROR_IO_PENDING, ERROR_OPERATION_ABORTED, HANDLE},
+    Foundation::{ERROR_IO_PENDING, ERROR_OPERATION_ABORTED, HANDLE, STATUS_PENDING},
     System::{
         IO::{CancelIoEx, GetOverlappedResult, OVERLAPPED},
         Threading::CreateEventW,
@@ -98,12 +98,23 @@ fn reported_by(event: &OwnedHandle) -> OVERLAPPED {
 /// The operation is pending on this file and reported by an event.
 unsafe fn wait_for(file: BorrowedHandle<'_>, overlapped: *mut OVERLAPPED) -> io::Result<()> {
     let mut bytes = 0;
-    // SAFETY: as the caller says, and 1 has the call wait.
-    let done = unsafe { GetOverlappedResult(file.as_raw_handle(), overlapped, &raw mut bytes, 1) };
-    if done == 0 {
-        return Err(io::Error::last_os_error());
+    loop {
+        // SAFETY: as the caller says, and 1 has the call wait.
+        let done =
+            unsafe { GetOverlappedResult(file.as_raw_handle(), overlapped, &raw mut bytes, 1) };
+        if done != 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        // SAFETY: it is valid; the system may write to it at any time.
+        let status = unsafe { (&raw const (*overlapped).Internal).read_volatile() };
+        if status != STATUS_PENDING as usize {
+            return Err(error);
+        }
+        // The waiting itself has failed, and the system still has the pointer.
+        // SAFETY: the file is open; the pointer is only compared.
+        unsafe { CancelIoEx(file.as_raw_handle(), overlapped) };
     }
-    Ok(())
 }
 
 /// Does an operation that takes no time worth mentioning.
@@ -141,14 +152,18 @@ enum State {
 // out of the state before what it points to goes.
 unsafe impl Send for State {}
 
+/// Which operation it is, and who is to be told.
+type Whose = Option<(Arc<Operation>, Done)>;
+
 /// What goes on by itself: its own until the completion port has it.
 ///
 /// The system is given a pointer to the first field and gives it back.
 #[repr(C)]
 struct Started {
     overlapped: OVERLAPPED,
-    operation: Arc<Operation>,
-    done: Done,
+    /// None if it could not begin. Locked until that is known: the port may
+    /// have it before.
+    whose: Arc<Mutex<Whose>>,
 }
 
 impl Operation {
@@ -191,31 +206,24 @@ impl Operation {
     /// Begins it; `done` is called by the thread of the completion port that
     /// the file belongs to.
     pub(super) fn start(self: &Arc<Self>, done: Done) -> io::Result<()> {
+        let mut state = self.state.lock();
+        if let State::Cancelled = *state {
+            return Err(io::Error::from_raw_os_error(ERROR_OPERATION_ABORTED as i32));
+        }
+        // The system's until the port gives it back. It gives back what is over
+        // at once, too; what could not begin it mostly does not, but a filter
+        // of the file system may have it do so, so that is never freed here.
+        let whose = Arc::<Mutex<Whose>>::default();
         let started = Box::into_raw(Box::new(Started {
             overlapped: OVERLAPPED::default(),
-            operation: Arc::clone(self),
-            done,
+            whose: Arc::clone(&whose),
         }));
         let overlapped = started.cast();
-        // Held until the state is right: the port may have it before.
-        let mut state = self.state.lock();
-        let begun = match *state {
-            State::Cancelled => Err(io::Error::from_raw_os_error(ERROR_OPERATION_ABORTED as i32)),
-            // Also of what is over already the port is told.
-            _ => (self.begin)(self.file.as_handle(), overlapped),
-        };
-        match begun {
-            Ok(_) => {
-                *state = State::Running(overlapped);
-                Ok(())
-            }
-            Err(error) => {
-                drop(state);
-                // SAFETY: the system has not taken it.
-                drop(unsafe { Box::from_raw(started) });
-                Err(error)
-            }
-        }
+        let mut whose = whose.lock();
+        (self.begin)(self.file.as_handle(), overlapped)?;
+        *whose = Some((Arc::clone(self), done));
+        *state = State::Running(overlapped);
+        Ok(())
     }
 
     /// Ends it, also before it has begun.
@@ -242,9 +250,11 @@ pub(super) unsafe fn over(overlapped: *mut OVERLAPPED, result: io::Result<()>) {
     // SAFETY: only `start` gives operations to the port, as the first field of
     // what it made of a box.
     let started = unsafe { Box::from_raw(overlapped.cast::<Started>()) };
-    *started.operation.state.lock() = State::Over;
-    let result = ended(result).map_err(|error| Error::from_io(&error));
-    (started.done)(result);
+    let Some((operation, done)) = started.whose.lock().take() else {
+        return;
+    };
+    *operation.state.lock() = State::Over;
+    done(ended(result).map_err(|error| Error::from_io(&error)));
 }
 
 fn ended(result: io::Result<()>) -> io::Result<Waited> {

@@ -5,6 +5,7 @@ use super::operation;
 use std::{
     io,
     os::windows::io::{AsHandle, AsRawHandle, FromRawHandle, OwnedHandle},
+    panic::{AssertUnwindSafe, catch_unwind},
     ptr,
     sync::OnceLock,
     thread,
@@ -82,7 +83,13 @@ fn serve(port: &OwnedHandle) {
             tracing::error!(target: "clasp::wait", ?error, "the completion port has failed");
             return;
         }
-        // SAFETY: it is given back once, and nobody else has this port.
-        unsafe { operation::over(overlapped, result) };
+        // Whatever goes wrong for one must not end the waits of all.
+        let passed_on = catch_unwind(AssertUnwindSafe(|| {
+            // SAFETY: it is given back once, and nobody else has this port.
+            unsafe { operation::over(overlapped, result) };
+        }));
+        if passed_on.is_err() {
+            tracing::error!(target: "clasp::wait", "passing on the end of a wait has panicked");
+        }
     }
 }

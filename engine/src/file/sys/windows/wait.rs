@@ -9,7 +9,7 @@ use super::{
 use crate::{
     Error, Mode,
     backend::{Cancel, Done, Wait, Waited},
-    file::Family,
+    file::{Family, FileSystem},
 };
 use std::{
     fs::File,
@@ -18,8 +18,18 @@ use std::{
 };
 
 /// What the waits of one open file share: whether the completion port has it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Spare(OnceLock<bool>);
+
+impl Spare {
+    pub(crate) fn new(kind: FileSystem) -> Spare {
+        Spare(match kind {
+            FileSystem::Local | FileSystem::Foreign => OnceLock::new(),
+            // A server that hangs would hold up all who share the port's thread.
+            FileSystem::Network => OnceLock::from(false),
+        })
+    }
+}
 
 /// A request that waits for a lock.
 pub(crate) struct KernelWait(Way);
@@ -44,14 +54,8 @@ impl KernelWait {
             return Ok(KernelWait(Way::Polled(Polled::new(file, mode))));
         }
         let needs_thread = !*spare.0.get_or_init(|| port::adopt(&file));
-        // SAFETY: asking for a lock is one such operation.
-        let operation = unsafe {
-            Operation::new(file, move |file, overlapped| {
-                lock::begin(file, mode, true, overlapped)
-            })
-        };
         Ok(KernelWait(Way::Overlapped {
-            operation: Arc::new(operation),
+            operation: Arc::new(lock::operation(file, mode)),
             needs_thread,
         }))
     }

@@ -1,12 +1,9 @@
-//! A toolchain that builds guests for wasm32-wasip2.
-//!
-//! The target of the installed Rust toolchain serves if it is there or rustup
-//! can add it. Where rustup's server cannot be reached, a toolchain is put
-//! together from distribution packages, once, under the cache folder: Debian's
-//! rustc, the standard library built from Debian's sources, and the C library
-//! that an npm package of clang carries.
+//! A toolchain from distribution packages: Debian's rustc, the standard library
+//! built from Debian's sources, and the C library for guests that an npm
+//! package of clang carries.
 
-use crate::shell::{cache, capture, cargo, has, say};
+use super::Target;
+use crate::shell::{capture, cargo, has, say};
 use anyhow::{Context, Result, bail, ensure};
 use std::{
     fs,
@@ -15,81 +12,35 @@ use std::{
     process::Command,
 };
 
-const TARGET: &str = "wasm32-wasip2";
 const HOST: &str = "x86_64-unknown-linux-gnu";
 
 /// The npm package whose resources hold a wasi-libc, pinned: it says what the
 /// guests are linked with.
 const LIBC_PACKAGE: &str = "@yowasp/clang@22.0.0-git20542-10";
 
-/// Set to `packages` to build the toolchain from packages even if rustup could
-/// add the target.
-const CHOICE: &str = "CLASP_GUEST_TOOLCHAIN";
-
-/// What builds guests.
-pub(crate) enum Toolchain {
-    /// The toolchain that builds everything else.
-    Installed,
-    /// The toolchain in this folder.
-    Packages(PathBuf),
+/// Makes the compiler if it is missing, and its standard library for `target`.
+pub(super) fn ensure(folder: &Path, target: Target) -> Result<()> {
+    // One without its sources was made by an earlier version.
+    if !sources(folder).is_dir() {
+        if folder.exists() {
+            fs::remove_dir_all(folder)?;
+        }
+        make(folder)?;
+    }
+    let library = rustlib(folder, target.triple());
+    if !library.is_dir() {
+        add(folder, target)?;
+    }
+    Ok(())
 }
 
-impl Toolchain {
-    /// Makes a cargo command use this toolchain.
-    pub(crate) fn configure(&self, command: &mut Command) {
-        if let Toolchain::Packages(folder) = self {
-            command.env("RUSTC", folder.join("bin/rustc"));
-            command.env("RUSTDOC", folder.join("bin/rustdoc"));
-            command.env_remove("RUSTC_WRAPPER");
-        }
-    }
+fn rustlib(folder: &Path, of: &str) -> PathBuf {
+    folder.join("lib/rustlib").join(of)
 }
 
-/// Finds a toolchain, or makes one.
-pub(crate) fn ensure() -> Result<Toolchain> {
-    if !["cc", "gcc", "clang"].into_iter().any(has) {
-        bail!(
-            "no C compiler: wasmtime's build needs one. \
-             Install `gcc` or `clang`, for example with `apt-get install gcc`"
-        );
-    }
-    let packages = match std::env::var(CHOICE) {
-        Ok(choice) if choice == "packages" => true,
-        Ok(choice) => bail!("{CHOICE}={choice}: the only value is `packages`; unset it otherwise"),
-        Err(_) => false,
-    };
-    if !packages {
-        if is_installed()? {
-            return Ok(Toolchain::Installed);
-        }
-        if has("rustup") {
-            say(format!("Adding {TARGET} with rustup"));
-            match capture(Command::new("rustup").args(["target", "add", TARGET])) {
-                Ok(_) => return Ok(Toolchain::Installed),
-                Err(error) => say(format!(
-                    "rustup could not add the target, packages have to do: {error}"
-                )),
-            }
-        }
-    }
-    let folder = cache()?.join("guest-toolchain");
-    if !folder.join("VERSIONS").is_file() {
-        make(&folder).with_context(|| {
-            format!(
-                "the guest toolchain could not be made from packages. \
-                 If rustup works for you, run `rustup target add {TARGET}` and unset {CHOICE}"
-            )
-        })?;
-    }
-    Ok(Toolchain::Packages(folder))
-}
-
-/// Whether the installed toolchain has the target.
-fn is_installed() -> Result<bool> {
-    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let libraries =
-        capture(Command::new(rustc).args(["--print", "target-libdir", "--target", TARGET]))?;
-    Ok(Path::new(&libraries).is_dir())
+/// The sources of the standard library.
+fn sources(folder: &Path) -> PathBuf {
+    rustlib(folder, "src").join("library")
 }
 
 fn make(folder: &Path) -> Result<()> {
@@ -109,27 +60,16 @@ fn make(folder: &Path) -> Result<()> {
     }
     let parent = folder.parent().context("the cache folder has no parent")?;
     fs::create_dir_all(parent)?;
-    let work = Work {
-        out: parent.join(format!("guest-toolchain.{}", std::process::id())),
-        scratch: parent.join(format!("guest-toolchain.{}.work", std::process::id())),
-    };
-    let mut versions = Vec::new();
-    for made in [&work.out, &work.scratch] {
-        fs::create_dir_all(made)?;
-    }
+    let work = Work::begin(parent)?;
 
-    say("Guest toolchain: reading the package index");
+    say("Toolchain: reading the package index");
     let apt = Apt::update(work.scratch.join("apt"))?;
     let names = Names::find(&apt)?;
-    say(format!(
-        "Guest toolchain: downloading {}",
-        names.all().join(", ")
-    ));
+    say(format!("Toolchain: downloading {}", names.all().join(", ")));
     let debs = work.scratch.join("debs");
     apt.download(&debs, &names.all())?;
-    versions.push(format!("debian: {}", names.all().join(" ")));
 
-    say("Guest toolchain: unpacking");
+    say("Toolchain: unpacking");
     let root = work.scratch.join("root");
     let (source, binaries): (Vec<_>, Vec<_>) = fs::read_dir(&debs)?
         .map(|entry| entry.map(|e| e.path()))
@@ -140,18 +80,62 @@ fn make(folder: &Path) -> Result<()> {
         capture(Command::new("dpkg-deb").arg("-x").args([deb, &root]))?;
     }
     let library = unpack_library(&source, &work.scratch.join("src"))?;
-
-    let libc = work.libc()?;
-    versions.push(format!("npm: {LIBC_PACKAGE}"));
     work.lay_out(&root, &apt)?;
-    versions.push(work.link_tools(&root)?);
-    say("Guest toolchain: building the standard library, about two minutes");
-    work.build_std(&library, &libc)?;
-    work.check()?;
+    let linker = work.link_tools(&root)?;
+    fs::create_dir_all(rustlib(&work.out, "src"))?;
+    fs::rename(library, sources(&work.out))?;
 
-    fs::write(work.out.join("VERSIONS"), versions.join("\n") + "\n")?;
+    let debian = names.all().join(" ");
+    fs::write(
+        work.out.join("VERSIONS"),
+        format!("debian: {debian}\nnpm: {LIBC_PACKAGE}\n{linker}\n"),
+    )?;
     fs::rename(&work.out, folder)?;
-    say(format!("Guest toolchain: ready in {}", folder.display()));
+    Ok(())
+}
+
+/// Builds the standard library as the project Rust does, and keeps the result,
+/// so that what is built with it needs no unstable option.
+fn add(folder: &Path, target: Target) -> Result<()> {
+    let triple = target.triple();
+    say(format!(
+        "Toolchain: building the standard library for {triple}, one or two minutes"
+    ));
+    let parent = folder.parent().context("the cache folder has no parent")?;
+    let work = Work::begin(parent)?;
+    let library = work.out.join("lib");
+    fs::create_dir_all(&library)?;
+    match target {
+        Target::Guest => {
+            let libc = work.libc()?;
+            let contained = library.join("self-contained");
+            fs::create_dir_all(&contained)?;
+            for file in LIBC_FILES {
+                fs::copy(libc.join(file), contained.join(file))?;
+            }
+        }
+        // The linker wants them around every program.
+        Target::Windows => {
+            for object in ["rsbegin", "rsend"] {
+                let source = sources(folder).join(format!("rtstartup/{object}.rs"));
+                capture(
+                    Command::new(folder.join("bin/rustc"))
+                        .env("RUSTC_BOOTSTRAP", "1")
+                        .args(["--target", triple, "--emit=obj", "-o"])
+                        .args([library.join(format!("{object}.o")), source]),
+                )?;
+            }
+        }
+        Target::MacOs | Target::FreeBsd => {}
+    }
+    work.build_std(folder, target, &library)?;
+    fs::rename(&work.out, rustlib(folder, triple))?;
+    if target == Target::Guest
+        && let Err(error) = work.check(folder)
+    {
+        fs::remove_dir_all(rustlib(folder, triple))?;
+        return Err(error);
+    }
     Ok(())
 }
 
@@ -301,14 +285,29 @@ impl Drop for Work {
     }
 }
 
+/// What guests are linked with.
+const LIBC_FILES: [&str; 3] = ["libc.a", "crt1-command.o", "crt1-reactor.o"];
+
 impl Work {
+    fn begin(parent: &Path) -> Result<Work> {
+        let id = std::process::id();
+        let work = Work {
+            out: parent.join(format!("guest-toolchain.{id}")),
+            scratch: parent.join(format!("guest-toolchain.{id}.work")),
+        };
+        for made in [&work.out, &work.scratch] {
+            fs::create_dir_all(made)?;
+        }
+        Ok(work)
+    }
+
     fn rustlib(&self, of: &str) -> PathBuf {
-        self.out.join("lib/rustlib").join(of)
+        rustlib(&self.out, of)
     }
 
     /// The folder with wasi-libc.
     fn libc(&self) -> Result<PathBuf> {
-        say(format!("Guest toolchain: downloading {LIBC_PACKAGE}"));
+        say(format!("Toolchain: downloading {LIBC_PACKAGE}"));
         let npm = self.scratch.join("npm");
         fs::create_dir_all(&npm)?;
         capture(
@@ -325,7 +324,7 @@ impl Work {
                 .current_dir(&npm),
         )?;
         let libc = npm.join("lib/wasm32-wasip1");
-        for file in ["libc.a", "crt1-command.o", "crt1-reactor.o"] {
+        for file in LIBC_FILES {
             ensure!(libc.join(file).is_file(), "{LIBC_PACKAGE} has no {file}");
         }
         Ok(libc)
@@ -406,7 +405,7 @@ impl Work {
                     .with_context(|| {
                         format!("the compiler needs {library}; install the package that has it")
                     })?;
-                say(format!("Guest toolchain: adding {package} for {library}"));
+                say(format!("Toolchain: adding {package} for {library}"));
                 let to = self.scratch.join(format!("{package}.{round}"));
                 apt.download(&to, &[(*package).to_owned()])?;
                 capture(
@@ -458,7 +457,7 @@ impl Work {
         if installed.is_file() {
             fs::copy(installed, &linker)?;
         } else {
-            say("Guest toolchain: building wasm-component-ld");
+            say("Toolchain: building wasm-component-ld");
             let mut install = cargo("install");
             install.args(["--quiet", "--locked", "wasm-component-ld", "--root"]);
             capture(install.arg(self.scratch.join("linker")))?;
@@ -467,27 +466,28 @@ impl Work {
         capture(Command::new(&linker).arg("--version"))
     }
 
-    /// Builds the standard library as the project Rust does, and keeps the
-    /// result, so that guests need no unstable option.
-    fn build_std(&self, library: &Path, libc: &Path) -> Result<()> {
-        let target = self.rustlib(TARGET).join("lib");
-        fs::create_dir_all(target.join("self-contained"))?;
-        for file in ["libc.a", "crt1-command.o", "crt1-reactor.o"] {
-            fs::copy(libc.join(file), target.join("self-contained").join(file))?;
-        }
+    /// Builds the standard library, or only what checking needs of it.
+    fn build_std(&self, folder: &Path, target: Target, to: &Path) -> Result<()> {
+        let (subcommand, features, extension) = match target {
+            Target::Guest => ("build", "backtrace", "rlib"),
+            Target::Windows => ("build", "backtrace,panic-unwind", "rlib"),
+            Target::MacOs | Target::FreeBsd => ("check", "backtrace,panic-unwind", "rmeta"),
+        };
+        let library = sources(folder);
+        let triple = target.triple();
         let built = self.scratch.join("std");
-        let mut build = cargo("build");
+        let mut build = cargo(subcommand);
         build
-            .args(["--quiet", "--locked", "--release", "--target", TARGET])
-            .args(["--features", "backtrace", "--manifest-path"])
+            .args(["--quiet", "--locked", "--release", "--target", triple])
+            .args(["--features", features, "--manifest-path"])
             .arg(library.join("sysroot/Cargo.toml"))
             .arg("--target-dir")
             .arg(&built)
-            .current_dir(library)
+            .current_dir(&library)
             .env_remove("CARGO_ENCODED_RUSTFLAGS")
             .env_remove("CARGO_TARGET_DIR")
             .env_remove("RUSTC_WRAPPER")
-            .env("RUSTC", self.out.join("bin/rustc"))
+            .env("RUSTC", folder.join("bin/rustc"))
             .env("RUSTC_BOOTSTRAP", "1")
             .env("__CARGO_DEFAULT_LIB_METADATA", "clasp")
             .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1")
@@ -496,21 +496,23 @@ impl Work {
                 "RUSTFLAGS",
                 format!(
                     "-Zforce-unstable-if-unmarked -Cembed-bitcode=yes \
-                     --remap-path-prefix={}=/rustc/library",
-                    library.display()
+                     --remap-path-prefix={}=/rustc/library -L {}",
+                    library.display(),
+                    to.display()
                 ),
             );
+        target.configure(&mut build);
         capture(&mut build)?;
-        for file in files(&built.join(TARGET).join("release/deps"))? {
-            if file.extension().is_some_and(|e| e == "rlib") {
-                fs::copy(&file, target.join(file.file_name().unwrap_or_default()))?;
+        for file in files(&built.join(triple).join("release/deps"))? {
+            if file.extension().is_some_and(|e| e == extension) {
+                fs::copy(&file, to.join(file.file_name().unwrap_or_default()))?;
             }
         }
         Ok(())
     }
 
     /// Builds a program, to fail here rather than later.
-    fn check(&self) -> Result<()> {
+    fn check(&self, folder: &Path) -> Result<()> {
         let source = self.scratch.join("check.rs");
         let program = self.scratch.join("check.wasm");
         fs::write(
@@ -518,8 +520,8 @@ impl Work {
             "fn main() { println!(\"{:?} {:?}\", std::env::args(), std::fs::read(\"x\").is_ok()) }",
         )?;
         capture(
-            Command::new(self.out.join("bin/rustc"))
-                .args(["-O", "--target", TARGET, "-o"])
+            Command::new(folder.join("bin/rustc"))
+                .args(["-O", "--target", Target::Guest.triple(), "-o"])
                 .args([&program, &source]),
         )?;
         ensure!(
