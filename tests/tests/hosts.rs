@@ -323,7 +323,8 @@ fn grants_say_what_is_permitted() {
 
 #[test]
 fn many_guests_count_together() {
-    const EACH: u64 = 200;
+    // On Wine a guest reads and writes a file in some 30 ms.
+    const EACH: u64 = if cfg!(windows) { 20 } else { 200 };
     for host in HOSTS {
         let world = World::new();
         let guests: Vec<_> = (0..4)

@@ -42,6 +42,9 @@ pub(crate) fn test(options: &[String]) -> Result<()> {
             .args(["--workspace", "--all-features", "--locked"])
             // The one is for this machine, and the others compare with Linux.
             .args(["--exclude", "xtask", "--exclude", "clasp-benches"])
+            // Programs and tests at once, with the dependencies of both:
+            // with fewer, wasmtime would be another, and be built twice.
+            .args(["--lib", "--bins", "--tests"])
             .arg("--target-dir")
             .arg(&folder);
         toolchain.configure(&mut cargo);
@@ -51,7 +54,7 @@ pub(crate) fn test(options: &[String]) -> Result<()> {
     show(&mut workspace("build"))?;
     say("Running the tests on Wine");
     let mut tests = workspace("test");
-    tests.args(["--lib", "--bins", "--tests"]).args(options);
+    tests.args(options);
     tests
         .env(
             "CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUNNER",

@@ -62,6 +62,9 @@ impl Toolchain {
     /// Makes a cargo command use this toolchain.
     pub(crate) fn configure(&self, command: &mut Command) {
         command.args(["--target", self.target.triple()]);
+        // Guests are built for release; of the others nothing is measured, and
+        // most of the time would go into optimizing.
+        command.args(["--config", "profile.dev.package.'*'.opt-level=0"]);
         self.target.configure(command);
         if let Some(folder) = &self.packages {
             command.env("RUSTC", folder.join("bin/rustc"));

@@ -468,18 +468,24 @@ impl Work {
 
     /// Builds the standard library, or only what checking needs of it.
     fn build_std(&self, folder: &Path, target: Target, to: &Path) -> Result<()> {
-        let (subcommand, features, extension) = match target {
-            Target::Guest => ("build", "backtrace", "rlib"),
-            Target::Windows => ("build", "backtrace,panic-unwind", "rlib"),
-            Target::MacOs | Target::FreeBsd => ("check", "backtrace,panic-unwind", "rmeta"),
+        let (subcommand, profile, features, extension) = match target {
+            Target::Guest => ("build", "release", "backtrace", "rlib"),
+            Target::Windows => ("build", "release", "backtrace,panic-unwind", "rlib"),
+            Target::MacOs | Target::FreeBsd => ("check", "dev", "backtrace,panic-unwind", "rmeta"),
         };
         let library = sources(folder);
         let triple = target.triple();
         let built = self.scratch.join("std");
         let mut build = cargo(subcommand);
         build
-            .args(["--quiet", "--locked", "--release", "--target", triple])
-            .args(["--features", features, "--manifest-path"])
+            .args(["--quiet", "--locked", "--profile", profile])
+            .args([
+                "--target",
+                triple,
+                "--features",
+                features,
+                "--manifest-path",
+            ])
             .arg(library.join("sysroot/Cargo.toml"))
             .arg("--target-dir")
             .arg(&built)
@@ -503,7 +509,8 @@ impl Work {
             );
         target.configure(&mut build);
         capture(&mut build)?;
-        for file in files(&built.join(triple).join("release/deps"))? {
+        let folder = if profile == "dev" { "debug" } else { profile };
+        for file in files(&built.join(triple).join(folder).join("deps"))? {
             if file.extension().is_some_and(|e| e == extension) {
                 fs::copy(&file, to.join(file.file_name().unwrap_or_default()))?;
             }

@@ -101,7 +101,8 @@ pub(crate) fn unlock(file: impl AsHandle, _: Family) -> io::Result<()> {
         return Ok(());
     }
     match io::Error::last_os_error() {
-        error if code(&error) == Some(ERROR_NOT_LOCKED) => Ok(()),
+        // The one is what Windows says if there is no lock, the other Wine.
+        error if matches!(code(&error), Some(ERROR_NOT_LOCKED | ERROR_LOCK_VIOLATION)) => Ok(()),
         error => Err(error),
     }
 }

@@ -50,37 +50,25 @@ impl Begun {
 type Begin = dyn Fn(BorrowedHandle<'_>, *mut OVERLAPPED) -> io::Result<Begun> + Send + Sync;
 
 thread_local! {
-    static EVENT: OnceCell<OwnedHandle> = const { OnceCell::new() };
+    static EVENT: OnceCell<Arc<OwnedHandle>> = const { OnceCell::new() };
 }
 
-/// Runs `f` with an event that nobody else uses.
-fn with_event<T>(f: impl FnOnce(&OwnedHandle) -> io::Result<T>) -> io::Result<T> {
-    let create = || {
-        // SAFETY: what is null is optional; 1 makes an event that stays set.
-        let event = unsafe { CreateEventW(ptr::null(), 1, 0, ptr::null()) };
-        if event.is_null() {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the handle is new and nobody else's.
-        Ok(unsafe { OwnedHandle::from_raw_handle(event) })
-    };
-    let mut f = Some(f);
-    let run = EVENT.try_with(|cell| {
-        let event = match cell.get() {
-            Some(event) => event,
-            None => {
-                let event = create()?;
-                cell.get_or_init(|| event)
-            }
-        };
-        f.take().map(|f| f(event)).transpose()
-    });
-    match (run, f) {
-        (Ok(result), _) => result?.ok_or_else(|| io::ErrorKind::Other.into()),
-        // The thread is ending, and its event has gone.
-        (Err(_), Some(f)) => f(&create()?),
-        (Err(_), None) => Err(io::ErrorKind::Other.into()),
+/// An event that no other thread uses.
+fn event() -> io::Result<Arc<OwnedHandle>> {
+    let kept = EVENT.try_with(|kept| kept.get().map(Arc::clone));
+    if let Ok(Some(event)) = kept {
+        return Ok(event);
     }
+    // SAFETY: what is null is optional; 1 makes an event that stays set.
+    let event = unsafe { CreateEventW(ptr::null(), 1, 0, ptr::null()) };
+    if event.is_null() {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the handle is new and nobody else's.
+    let event = Arc::new(unsafe { OwnedHandle::from_raw_handle(event) });
+    // A thread that is ending cannot keep it.
+    let _ = EVENT.try_with(|kept| kept.set(Arc::clone(&event)));
+    Ok(event)
 }
 
 /// An operation at the start of the file that is reported by an event and by
@@ -122,14 +110,13 @@ pub(super) fn complete(
     file: BorrowedHandle<'_>,
     begin: impl FnOnce(*mut OVERLAPPED) -> io::Result<Begun>,
 ) -> io::Result<()> {
-    with_event(|event| {
-        let overlapped = UnsafeCell::new(reported_by(event));
-        match begin(overlapped.get())? {
-            Begun::Over => Ok(()),
-            // SAFETY: it is pending, and `reported_by` an event.
-            Begun::Pending => unsafe { wait_for(file, overlapped.get()) },
-        }
-    })
+    let event = event()?;
+    let overlapped = UnsafeCell::new(reported_by(&event));
+    match begin(overlapped.get())? {
+        Begun::Over => Ok(()),
+        // SAFETY: it is pending, and `reported_by` an event.
+        Begun::Pending => unsafe { wait_for(file, overlapped.get()) },
+    }
 }
 
 /// One operation that may take long.
@@ -184,23 +171,22 @@ impl Operation {
     /// Waits on the calling thread.
     pub(super) fn run(&self) -> io::Result<Waited> {
         let file = self.file.as_handle();
-        with_event(|event| {
-            let overlapped = UnsafeCell::new(reported_by(event));
-            let mut state = self.state.lock();
-            if let State::Cancelled = *state {
-                return Ok(Waited::Cancelled);
-            }
-            if (self.begin)(file, overlapped.get())? == Begun::Over {
-                *state = State::Over;
-                return Ok(Waited::Granted);
-            }
-            *state = State::Running(overlapped.get());
-            drop(state);
-            // SAFETY: it is pending, and `reported_by` an event.
-            let result = unsafe { wait_for(file, overlapped.get()) };
-            *self.state.lock() = State::Over;
-            ended(result)
-        })
+        let event = event()?;
+        let overlapped = UnsafeCell::new(reported_by(&event));
+        let mut state = self.state.lock();
+        if let State::Cancelled = *state {
+            return Ok(Waited::Cancelled);
+        }
+        if (self.begin)(file, overlapped.get())? == Begun::Over {
+            *state = State::Over;
+            return Ok(Waited::Granted);
+        }
+        *state = State::Running(overlapped.get());
+        drop(state);
+        // SAFETY: it is pending, and `reported_by` an event.
+        let result = unsafe { wait_for(file, overlapped.get()) };
+        *self.state.lock() = State::Over;
+        ended(result)
     }
 
     /// Begins it; `done` is called by the thread of the completion port that
