@@ -2,11 +2,11 @@
 //! other owners in this process, and two handles of one owner alike.
 //!
 //! ```
-//! use clasp_engine::{Grant, Limits, LockManager, Mode, file::{FileSpace, Family}};
+//! use clasp_engine::{Grant, Limits, LockManager, Mode, file::FileSpace};
 //! # let folder = tempfile::tempdir()?;
 //! # let path = folder.path();
 //! let dir = cap_std::fs::Dir::open_ambient_dir(path, cap_std::ambient_authority())?;
-//! let grant = Grant::new(FileSpace::new(dir).family(Family::Posix).into_space());
+//! let grant = Grant::new(FileSpace::new(dir).into_space());
 //!
 //! let owner = LockManager::global().owner(Limits::default());
 //! let lock = owner.open(&grant, "report.lock")?;

@@ -1,5 +1,5 @@
 //! Takes one lock over and over and logs each turn: `contender FOLDER LOG MODE
-//! FAMILY ORDER HOLD-US`, until its input ends.
+//! FAMILY ORDER HOLD-US`, until its input ends, but once at least.
 //!
 //! The log has a line of four times for each turn: when it was asked for, when
 //! a ticket was drawn (0 if none was), when it was got, and when its release
@@ -85,7 +85,8 @@ fn main() {
             stop.store(true, Ordering::Relaxed);
         }
     });
-    while !stop.load(Ordering::Relaxed) {
+    // One turn at least, however soon it is told to end.
+    loop {
         DRAWN.store(0, Ordering::Relaxed);
         let asked = now();
         let guard = lock.acquire_blocking(mode, None).expect("the lock");
@@ -100,6 +101,9 @@ fn main() {
         let end = format!(" {}\n", now());
         log.write_all(end.as_bytes()).expect("the log");
         guard.release().expect("the lock to the end");
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
     }
     println!("done");
 }
