@@ -11,7 +11,7 @@ use crate::{
     Ceilings, Error, ErrorKind, Grant, Guard, Limits, Lock, LockManager, Mode, Owner,
     backend::Space,
 };
-pub use files::remove_name;
+pub use files::{remove_name, waits_need_threads};
 
 use Mode::{Exclusive, Shared};
 use order::*;

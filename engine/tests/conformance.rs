@@ -6,7 +6,7 @@ use cap_std::{ambient_authority, fs::Dir};
 use clasp_engine::{
     ErrorKind, LockName,
     backend::{Access, Space},
-    conformance::{World, remove_name, run},
+    conformance::{World, remove_name, run, waits_need_threads},
     file::{Family, FileSpace, Order},
     memory::Memory,
 };
@@ -71,6 +71,10 @@ impl World for Folder {
 
     fn is_fair(&self) -> bool {
         self.2 == Order::Fair
+    }
+
+    fn waits_need_threads(&self) -> bool {
+        waits_need_threads()
     }
 }
 

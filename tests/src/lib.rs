@@ -8,7 +8,7 @@ mod actor;
 mod process;
 
 pub use actor::{Actor, Host, Setup, guest, run_command};
-pub use clasp_engine::conformance::{STILL_BLOCKED, SURELY, remove_name};
+pub use clasp_engine::conformance::{STILL_BLOCKED, SURELY, remove_name, waits_need_threads};
 pub use process::{Opponent, Process, clasp, python};
 
 use std::{path::PathBuf, sync::mpsc, thread};

@@ -1,7 +1,18 @@
 //! What the suite needs of a file system.
 
 use super::SURELY;
-use std::{fs, path::Path, process::Command, thread, time::Instant};
+use std::{ffi::OsString, fs, path::Path, process::Command, thread, time::Instant};
+
+/// The prefix of Wine, if this runs on it: `cargo xtask test --windows` sets it.
+fn wine() -> Option<OsString> {
+    std::env::var_os("WINEPREFIX").filter(|_| cfg!(windows))
+}
+
+/// Whether waits for lock files need threads on this system, see
+/// [`World::waits_need_threads`](super::World::waits_need_threads).
+pub fn waits_need_threads() -> bool {
+    cfg!(not(windows)) || wine().is_some()
+}
 
 /// Takes a file's name away at once, whoever has the file open.
 ///
@@ -12,7 +23,7 @@ use std::{fs, path::Path, process::Command, thread, time::Instant};
 /// # Panics
 /// If it cannot be taken away.
 pub fn remove_name(file: &Path) {
-    let Some(prefix) = std::env::var_os("WINEPREFIX").filter(|_| cfg!(windows)) else {
+    let Some(prefix) = wine() else {
         return fs::remove_file(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
     };
     let inside = file.to_str().and_then(|file| file.strip_prefix("C:"));
