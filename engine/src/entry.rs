@@ -212,7 +212,8 @@ impl Entry {
         let mut wakers = Wakers::new();
         let mut state = self.state();
         // A wait that was withdrawn is out of the kernel within microseconds, on
-        // macOS within 10 ms. Whoever asks next must not be told that the lock is taken.
+        // macOS within 10 ms. Whoever asks next must not be told that the lock
+        // is taken.
         while state.is_cancelling() && !state.queue.is_waited_for() {
             state = self.settled.wait(state);
         }

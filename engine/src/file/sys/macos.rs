@@ -9,6 +9,7 @@
 
 pub(crate) use super::{no_order::*, no_signal::*, unix::*};
 
+use super::unix::operation;
 use crate::{
     Error, Mode,
     backend::{Cancel, Wait, Waited},
@@ -112,15 +113,6 @@ fn kind(mode: Mode) -> libc::c_short {
     match mode {
         Mode::Shared => libc::F_RDLCK,
         Mode::Exclusive => libc::F_WRLCK,
-    }
-}
-
-fn operation(mode: Mode, wait: bool) -> FlockOperation {
-    match (mode, wait) {
-        (Mode::Shared, false) => FlockOperation::NonBlockingLockShared,
-        (Mode::Shared, true) => FlockOperation::LockShared,
-        (Mode::Exclusive, false) => FlockOperation::NonBlockingLockExclusive,
-        (Mode::Exclusive, true) => FlockOperation::LockExclusive,
     }
 }
 

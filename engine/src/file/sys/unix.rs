@@ -1,10 +1,10 @@
 //! What Linux and macOS have in common: opening files and telling them apart.
 
 use super::Numbers;
-use crate::{Error, ErrorKind, LockName};
+use crate::{Error, ErrorKind, LockName, Mode};
 use cap_std::fs::{Dir, Metadata, MetadataExt, OpenOptions, OpenOptionsExt};
 use rustix::{
-    fs::{AtFlags, FileType, OFlags},
+    fs::{AtFlags, FileType, FlockOperation, OFlags},
     io::Errno,
 };
 use std::{
@@ -85,4 +85,14 @@ fn plain_numbers(folder: &Dir, name: &Path) -> Option<Numbers> {
 #[doc(alias = "fstat")]
 pub(crate) fn is_linked(file: &File) -> io::Result<bool> {
     Ok(rustix::fs::fstat(file)?.st_nlink > 0)
+}
+
+/// How `flock` is told what to do.
+pub(super) fn operation(mode: Mode, wait: bool) -> FlockOperation {
+    match (mode, wait) {
+        (Mode::Shared, false) => FlockOperation::NonBlockingLockShared,
+        (Mode::Shared, true) => FlockOperation::LockShared,
+        (Mode::Exclusive, false) => FlockOperation::NonBlockingLockExclusive,
+        (Mode::Exclusive, true) => FlockOperation::LockExclusive,
+    }
 }

@@ -1,6 +1,7 @@
 //! Taking and dropping locks: `fcntl` with open file descriptions, `flock`, and
 //! the two together.
 
+use super::super::unix::operation;
 use crate::{Mode, file::Family};
 use rustix::{
     fs::{FlockOperation, flock},
@@ -116,15 +117,6 @@ pub(crate) fn downgrade(file: impl AsFd, family: Family) -> io::Result<bool> {
 
 fn unlock_fcntl(file: BorrowedFd<'_>) -> Result<(), Errno> {
     set(file, libc::F_OFD_SETLK, libc::F_UNLCK, WHOLE)
-}
-
-fn operation(mode: Mode, wait: bool) -> FlockOperation {
-    match (mode, wait) {
-        (Mode::Shared, false) => FlockOperation::NonBlockingLockShared,
-        (Mode::Shared, true) => FlockOperation::LockShared,
-        (Mode::Exclusive, false) => FlockOperation::NonBlockingLockExclusive,
-        (Mode::Exclusive, true) => FlockOperation::LockExclusive,
-    }
 }
 
 fn kind(mode: Mode) -> libc::c_int {
