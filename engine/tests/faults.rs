@@ -178,3 +178,59 @@ fn a_refused_signal_leaves_the_default() {
         ErrorKind::Unavailable
     );
 }
+
+/// In a sticky directory Linux refuses `O_CREAT` for the file of another user,
+/// but not to open it. Only root can give a file away and switch the protection
+/// on; CI runs as root.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_lock_file_of_another_user_in_a_sticky_directory_is_locked_exclusively() {
+    use std::{
+        fs,
+        os::unix::fs::{PermissionsExt, chown},
+    };
+
+    const PROTECTION: &str = "/proc/sys/fs/protected_regular";
+    /// Restores the machine's setting.
+    struct Restore(String);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            let _ = fs::write(PROTECTION, &self.0);
+        }
+    }
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.lock");
+    fs::write(&path, "").unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o1777)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+    let before = fs::read_to_string(PROTECTION).unwrap_or_default();
+    let protected = before.trim() != "0" || fs::write(PROTECTION, "1").is_ok();
+    let _restore = Restore(before);
+    if !protected || chown(&path, Some(65_534), Some(65_534)).is_err() {
+        eprintln!("not run: it takes root to give a file away");
+        return;
+    }
+    let dir = Dir::open_ambient_dir(folder.path(), ambient_authority()).unwrap();
+    let grant = Grant::new(FileSpace::new(dir).into_space());
+    let owner = LockManager::new(Ceilings::default()).owner(Limits::default());
+    let lock = owner.open(&grant, "a.lock").unwrap();
+    lock.try_acquire(Mode::Exclusive)
+        .unwrap()
+        .release()
+        .unwrap();
+}
+
+#[cfg(unix)]
+#[test]
+fn a_lock_file_is_created_with_the_permissions_of_the_grant() {
+    use std::{fs, os::unix::fs::PermissionsExt};
+
+    let folder = tempfile::tempdir().unwrap();
+    let dir = Dir::open_ambient_dir(folder.path(), ambient_authority()).unwrap();
+    let space = FileSpace::new(dir).creation_mode(0o600).into_space();
+    let owner = LockManager::new(Ceilings::default()).owner(Limits::default());
+    let _lock = owner.open(&Grant::new(space), "a.lock").unwrap();
+    let metadata = fs::metadata(folder.path().join("a.lock")).unwrap();
+    assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
+}

@@ -63,8 +63,16 @@ impl Lockspace {
         self
     }
 
-    /// Whether lock files may lie on a network file system. A request may hang
-    /// there, whatever its timeout.
+    /// The permissions of lock files that are created, less the umask: `0o666`
+    /// unless set; see [`FileSpace::creation_mode`].
+    pub fn creation_mode(mut self, mode: u32) -> Lockspace {
+        self.files = self.files.creation_mode(mode);
+        self
+    }
+
+    /// Whether lock files may lie on a network file system, or on one of a type
+    /// that is not known to be local. A request may hang there, whatever its
+    /// timeout.
     pub fn network(mut self, network: bool) -> Lockspace {
         self.files = self.files.network(network);
         self

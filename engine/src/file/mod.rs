@@ -33,16 +33,19 @@ use std::{
 pub(crate) enum FileSystem {
     /// Local: inode numbers identify files, the kernel keeps the locks.
     Local,
-    /// Local, but inode numbers may mean nothing, as with FUSE.
+    /// Local, but inode numbers do not identify files.
     Foreign,
-    /// A server keeps the locks, or nobody does.
+    /// A program of this machine serves it (FUSE): inode numbers are its own,
+    /// and any request may hang with it.
+    User,
+    /// A server keeps the locks, or the type is not known.
     Network,
 }
 
 /// A directory whose files are locks.
 ///
-/// Lock files are created on demand, with mode `0666` less the umask, and
-/// never written to, truncated or removed. Names are resolved by `cap-std`,
+/// Lock files are created on demand, with mode `0666` less the umask unless
+/// [`creation_mode`](FileSpace::creation_mode) says otherwise, and never written to, truncated or removed. Names are resolved by `cap-std`,
 /// which keeps them below the directory, symlinks included.
 #[derive(Debug)]
 pub struct FileSpace {
@@ -51,6 +54,7 @@ pub struct FileSpace {
     order: Order,
     create: bool,
     network: bool,
+    mode: u32,
     /// Tells files of different spaces apart where inode numbers do not.
     number: u64,
     /// The devices seen by `open`. A device that it has not seen cannot be
@@ -69,6 +73,7 @@ impl FileSpace {
             order: Order::default(),
             create: true,
             network: false,
+            mode: 0o666,
             number: NUMBERS.fetch_add(1, Ordering::Relaxed),
             devices: Mutex::default(),
         }
@@ -103,6 +108,17 @@ impl FileSpace {
         self
     }
 
+    /// The permissions of lock files that are created, less the umask: `0o666`
+    /// unless set. They have no meaning on Windows.
+    ///
+    /// Every user who may open a lock file, for reading only too, can hold its
+    /// lock for as long as they like. Set `0o600`, or `0o660` for a group, where
+    /// not all users of the machine are trusted with that.
+    pub fn creation_mode(mut self, mode: u32) -> FileSpace {
+        self.mode = mode;
+        self
+    }
+
     /// The space for a [`Grant`](crate::Grant).
     pub fn into_space(self) -> Arc<dyn Space> {
         Arc::new(self)
@@ -110,26 +126,36 @@ impl FileSpace {
 
     /// Opens the file for as much of `access` as the file system permits.
     fn open_file(&self, name: &LockName, access: Access) -> io::Result<(File, Access)> {
-        let path = name.as_path();
         if access == Access::Any {
-            let mut options = open_options();
-            options.read(true).write(true).create(self.create);
-            match self.dir.open_with(path, &options) {
+            match self.open_or_create(name, open_options().read(true).write(true)) {
                 // A file that may only be read can still be locked shared.
                 Err(error) if sys::is_read_only(&error) => {}
                 opened => return opened.map(|file| (file, Access::Any)),
             }
         }
+        let path = name.as_path();
         let read = || self.dir.open_with(path, open_options().read(true));
         match read() {
             Err(error) if error.kind() == io::ErrorKind::NotFound && self.create => {
-                let mut options = open_options();
-                self.dir.open_with(path, options.write(true).create(true))?;
+                self.open_or_create(name, open_options().write(true))?;
                 read()
             }
             opened => opened,
         }
         .map(|file| (file, Access::Shared))
+    }
+
+    /// Opens the file, and creates it only if it is missing. Linux refuses
+    /// `O_CREAT` for a file of another user in a sticky directory, though the
+    /// file exists (`fs.protected_regular`).
+    fn open_or_create(&self, name: &LockName, options: &mut OpenOptions) -> io::Result<File> {
+        match self.dir.open_with(name.as_path(), options) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.create => {
+                sys::set_creation_mode(options, self.mode);
+                self.dir.open_with(name.as_path(), options.create(true))
+            }
+            opened => opened,
+        }
     }
 
     fn check_network(
@@ -142,8 +168,8 @@ impl FileSpace {
             return Err(Error::new(
                 ErrorKind::Unsupported,
                 format!(
-                    "{name:?} is on a network file system, where a request may hang; \
-                     the grant must opt in"
+                    "{name:?} is on a network file system, or on one of an unknown type, where \
+                     a request may hang; the grant must opt in"
                 ),
             ));
         }

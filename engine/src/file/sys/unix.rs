@@ -54,6 +54,11 @@ pub(crate) fn prepare(options: &mut OpenOptions) {
     options.custom_flags(flags.bits() as i32);
 }
 
+/// With which permissions, less the umask, a missing file is created.
+pub(crate) fn set_creation_mode(options: &mut OpenOptions, mode: u32) {
+    options.mode(mode);
+}
+
 /// What tells an open file from others.
 pub(crate) fn numbers(_: &File, metadata: &Metadata) -> io::Result<Numbers> {
     Ok((metadata.dev(), metadata.ino().into()))

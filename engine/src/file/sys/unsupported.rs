@@ -37,6 +37,8 @@ pub(crate) fn check_name(_: &LockName) -> Result<(), Error> {
 
 pub(crate) fn prepare(_: &mut OpenOptions) {}
 
+pub(crate) fn set_creation_mode(_: &mut OpenOptions, _: u32) {}
+
 pub(crate) fn numbers(_: &File, _: &Metadata) -> io::Result<Numbers> {
     unsupported()
 }

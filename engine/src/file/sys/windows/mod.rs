@@ -83,3 +83,6 @@ pub(crate) fn is_read_only(error: &io::Error) -> bool {
 pub(crate) fn prepare(options: &mut OpenOptions) {
     options.custom_flags(FILE_FLAG_OVERLAPPED);
 }
+
+/// Files have access control lists of their directory.
+pub(crate) fn set_creation_mode(_: &mut OpenOptions, _: u32) {}

@@ -26,7 +26,7 @@ impl Spare {
         Spare(match kind {
             FileSystem::Local | FileSystem::Foreign => OnceLock::new(),
             // A server that hangs would hold up all who share the port's thread.
-            FileSystem::Network => OnceLock::from(false),
+            FileSystem::User | FileSystem::Network => OnceLock::from(false),
         })
     }
 }
