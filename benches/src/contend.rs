@@ -9,7 +9,8 @@ use cap_std::{ambient_authority, fs::Dir};
 use clap::{Args, Subcommand};
 use clasp_engine::{
     Grant, Limits, LockManager, Mode,
-    file::{Family, FileSpace, Order, native},
+    file::{Family, FileSpace, Order},
+    testing::native,
 };
 use clasp_host::Lockspace;
 use std::{

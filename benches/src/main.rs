@@ -10,6 +10,7 @@ mod inhost;
 mod machine;
 mod processes;
 mod report;
+mod results;
 mod scenarios;
 mod statistics;
 mod turns;

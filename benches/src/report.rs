@@ -1,6 +1,6 @@
 //! The report: results as JSON, tables for people, plots.
 
-use crate::scenarios::Results;
+use crate::results::Results;
 use anyhow::{Result, anyhow};
 use plotters::prelude::*;
 use std::{fmt::Write, fs, path::Path};

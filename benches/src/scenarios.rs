@@ -1,14 +1,15 @@
 //! The comparisons.
 
 use crate::{
-    inhost,
     machine::Machine,
     processes::{Competitor, Who, compete, output},
     report,
-    statistics::{Contention, contention, hand_overs, median, quantile},
+    results::{
+        Contended, Foreign, HandOver, InHost, Memory, Pair, ReadersAndWriter, Results, Start,
+    },
+    statistics::{contention, hand_overs, median, quantile},
 };
 use anyhow::Result;
-use serde::{Deserialize, Serialize};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -22,93 +23,6 @@ pub(crate) struct Settings {
     pub(crate) start: Option<Vec<PathBuf>>,
     pub(crate) quick: bool,
     pub(crate) only: Option<String>,
-}
-
-/// All that was found in one run.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Results {
-    pub(crate) machine: Machine,
-    pub(crate) quick: bool,
-    pub(crate) uncontended: Vec<Pair>,
-    pub(crate) hand_over: Vec<HandOver>,
-    pub(crate) contention: Vec<Contended>,
-    pub(crate) foreign: Vec<Foreign>,
-    pub(crate) readers_and_writer: Vec<ReadersAndWriter>,
-    pub(crate) in_host: Vec<InHost>,
-    pub(crate) memory: Vec<Memory>,
-    pub(crate) start: Option<Start>,
-}
-
-/// Acquire and release of a lock that nobody else wants.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Pair {
-    pub(crate) family: String,
-    pub(crate) way: String,
-    pub(crate) nanoseconds: f64,
-    /// To the same system calls made natively; the median of the rounds.
-    pub(crate) ratio: f64,
-}
-
-/// From the release of one process to the turn of another.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct HandOver {
-    pub(crate) way: String,
-    /// What the holder does after its release.
-    pub(crate) holder: String,
-    pub(crate) samples: usize,
-    /// Microseconds.
-    pub(crate) p50: f64,
-    pub(crate) p99: f64,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Contended {
-    pub(crate) way: String,
-    pub(crate) processes: usize,
-    pub(crate) hold_us: u64,
-    pub(crate) found: Contention,
-}
-
-/// A program that knows nothing of clasp beside three busy guests.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Foreign {
-    pub(crate) foreign: String,
-    pub(crate) beside: String,
-    pub(crate) foreign_turns: usize,
-    pub(crate) other_turns: Vec<usize>,
-    pub(crate) foreign_worst_ms: f64,
-    pub(crate) violations: usize,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct ReadersAndWriter {
-    pub(crate) way: String,
-    pub(crate) reader_turns: usize,
-    pub(crate) writer_turns: usize,
-    pub(crate) writer_worst_ms: f64,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct InHost {
-    pub(crate) who: String,
-    pub(crate) mode: String,
-    pub(crate) count: usize,
-    pub(crate) found: inhost::Found,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Memory {
-    pub(crate) waiters: usize,
-    pub(crate) bytes_each: f64,
-}
-
-/// Until `clasp run` has run a guest, in milliseconds.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Start {
-    /// Nothing compiled before.
-    pub(crate) cold_ms: f64,
-    /// The guest was compiled before.
-    pub(crate) warm_ms: f64,
 }
 
 /// What `run` goes by.

@@ -1,36 +1,45 @@
-//! The contract that a family of locks fulfils for the engine.
+//! The contract between the engine and whatever takes a lock for it: a file
+//! system, a server, or memory.
 //!
-//! A back end knows how to open, take and release one lock of the outside
-//! world. It knows nothing about owners, queues or quotas. Its terms:
+//! A back end opens locks by name and carries out operations on them. It knows
+//! nothing of owners, queues or quotas. Its terms:
 //!
 //! - A [`Space`] opens locks by name.
-//! - A [`Resource`] is one open lock, such as an open file description. A
-//!   resource never conflicts with itself, and one unlock releases whatever it
-//!   holds; the engine therefore lets one state machine alone use it.
-//! - A [`Wait`] is one request of a resource that waits outside.
-//! - [`Tickets`], where a back end has them, put the hosts that wait for one
-//!   lock in an order. They exclude nobody: losing them costs order alone.
+//! - A [`Resource`] is one open lock, such as an open file description. It never
+//!   conflicts with itself, and one unlock releases all that it holds. Therefore
+//!   the engine starts an operation on it only when the one before has ended.
+//! - An operation ([`Op`]) ends once, with a [`Reply`] or an error. It ends at
+//!   once ([`Started::Done`]), by itself later ([`Started::Pending`]), or on a
+//!   thread that the engine gives it ([`Started::Blocking`]).
+//! - After an operation that was not granted, the resource holds what it held
+//!   before. That includes operations that were cancelled and those that failed.
+//! - A back end whose lock can be lost numbers each native acquisition with an
+//!   epoch, and reports the loss of an epoch with [`Sink::lost`].
 //!
-//! Every back end passes [`conformance`](crate::conformance).
+//! Every back end passes the suite in `testing::conformance`.
 
 use crate::{Error, LockName, Mode};
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+    time::{Duration, Instant},
+};
 
 /// What a lock is, whatever it was called (S3).
 ///
 /// Two resources with equal identities are the same lock. Equal locks with
-/// different identities cost order and deadlock detection, never exclusion;
-/// when in doubt, split.
+/// different identities lose order and deadlock detection, never exclusion, so a
+/// back end that is in doubt gives different identities.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Identity {
     /// A file.
     File {
         /// Its device.
         device: u64,
-        /// Its inode, which cannot be used again while the resource is open.
-        /// Some file systems of Windows number files with 128 bits.
+        /// Its inode, which the file system cannot use again while the resource
+        /// is open. Some file systems of Windows number files with 128 bits.
         inode: u128,
-        /// Its path as well, where inode numbers are not to be trusted.
+        /// Its path as well, where inode numbers do not identify files.
         path: Option<Box<str>>,
     },
     /// A name in a realm of its own, such as a server's.
@@ -47,7 +56,7 @@ pub enum Identity {
 pub enum Access {
     /// Shared requests only.
     Shared,
-    /// Any request. A back end may fall back to what the outside permits;
+    /// Any request. A back end may open for less if no more is permitted;
     /// [`Resource::permits`] tells.
     Any,
 }
@@ -56,8 +65,8 @@ pub enum Access {
 pub struct Opened {
     /// What it is.
     pub identity: Identity,
-    /// The family of locks that carries the exclusion. The same identity in
-    /// two families is refused.
+    /// The family of locks that carries the exclusion. The engine refuses to
+    /// open one identity in two families.
     pub family: &'static str,
     /// The open lock.
     pub resource: Arc<dyn Resource>,
@@ -74,7 +83,7 @@ impl fmt::Debug for Opened {
 
 /// A place in which locks are opened by name, such as a granted directory.
 pub trait Space: Send + Sync + 'static {
-    /// Opens the lock called `name`, creating it if that is permitted.
+    /// Opens the lock called `name`, and creates it if that is permitted.
     ///
     /// # Errors
     /// Whatever keeps it from opening. Nothing is created then.
@@ -87,137 +96,221 @@ pub trait Space: Send + Sync + 'static {
     fn identify(&self, name: &LockName) -> Result<Option<Identity>, Error>;
 }
 
+/// What a resource can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caps {
+    /// An operation that does not wait ends at once and cannot hang: `start`
+    /// answers it with [`Started::Done`]. A server, or a file system that may
+    /// hang, has not this.
+    pub immediate: bool,
+    /// Hosts that wait have an order: [`Op::Lock`] and [`Op::Join`] go behind
+    /// the hosts in line unless they are `ahead`.
+    pub order: bool,
+    /// An exclusive lock becomes a shared one with no other holder in between.
+    pub downgrade: bool,
+    /// A shared lock becomes an exclusive one at once, or is refused and kept.
+    pub upgrade: bool,
+    /// [`Op::Token`] works.
+    pub tokens: bool,
+}
+
+/// An operation on a resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Op {
+    /// Takes the lock. The resource holds nothing.
+    Lock {
+        /// How much of it.
+        amount: Mode,
+        /// Waits until it is granted. Otherwise the operation ends without it
+        /// if another host holds the lock or, unless `ahead`, is in line.
+        wait: bool,
+        /// Passes the hosts in line, since this host's tenure still runs.
+        ahead: bool,
+    },
+    /// One more shared holder of this host. The resource holds the lock and
+    /// goes on to hold it: the operation checks that the lock still has a name
+    /// and, unless `ahead`, goes behind the hosts in line.
+    Join {
+        /// Waits for the turn of this host.
+        wait: bool,
+        /// Passes the hosts in line.
+        ahead: bool,
+    },
+    /// Converts what the resource holds, at once or not at all.
+    Convert {
+        /// To this.
+        to: Mode,
+    },
+    /// Releases all that the resource holds.
+    Unlock,
+    /// Gives up the place in line that a cancelled operation has kept.
+    Leave,
+    /// Answers a token that is greater than that of every exclusive acquisition
+    /// before this one (S13). The resource holds the lock exclusively.
+    Token,
+}
+
+impl Op {
+    /// Whether it may take as long as other hosts hold the lock.
+    pub fn waits(self) -> bool {
+        matches!(
+            self,
+            Op::Lock { wait: true, .. } | Op::Join { wait: true, .. }
+        )
+    }
+}
+
+/// Names one operation of a resource. The engine never uses a number again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct OpId(pub(crate) u64);
+
+/// How an operation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// It did what it should.
+    Granted,
+    /// It did not, because another host holds the lock or is in line, or because
+    /// it was cancelled. The resource holds what it held before.
+    Busy,
+    /// The lock has no name any more. The resource holds what it held before.
+    Gone,
+}
+
+/// The answer to an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reply {
+    /// How it ended.
+    pub answer: Answer,
+    /// Of a granted [`Op::Lock`]: what [`Sink::lost`] will name. Zero if the
+    /// lock cannot be lost; otherwise greater than all before it.
+    pub epoch: u64,
+    /// Of a granted [`Op::Lock`]: how long this host may go on with the lock
+    /// while others are in line. `None` for the engine's own bound.
+    pub tenure: Option<Tenure>,
+    /// Of a granted [`Op::Token`].
+    pub token: Option<u64>,
+}
+
+impl From<Answer> for Reply {
+    fn from(answer: Answer) -> Reply {
+        Reply {
+            answer,
+            epoch: 0,
+            tenure: None,
+            token: None,
+        }
+    }
+}
+
+/// A host's time with a lock: within it, the host hands the lock over between
+/// its guests and takes it again after a release, and passes the hosts in line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Tenure {
+    /// Turns that are left.
+    pub turns: u32,
+    /// When it ends.
+    pub until: Instant,
+}
+
+impl Tenure {
+    /// Turns of one tenure. Taking the lock anew with all that order costs is a
+    /// few microseconds, which is little beside what 64 turns take.
+    pub const TURNS: u32 = 64;
+
+    /// Length of one tenure. A hand-over to another process costs a wake-up of
+    /// 25 to 60 us; four or more of them fit, so that most of the time is spent
+    /// on turns. A waiter waits for one tenure of each host before it.
+    pub const LENGTH: Duration = Duration::from_micros(250);
+
+    /// A tenure that begins now.
+    pub fn begin(now: Instant) -> Tenure {
+        Tenure {
+            turns: Tenure::TURNS,
+            until: now + Tenure::LENGTH,
+        }
+    }
+}
+
+/// What [`Resource::start`] achieved.
+pub enum Started {
+    /// The operation has ended.
+    Done(Result<Reply, Error>),
+    /// The operation goes on by itself. [`Sink::done`] follows once, possibly
+    /// before `start` returns.
+    Pending(Arc<dyn Pending>),
+    /// The operation needs a thread. The engine calls [`Blocking::run`] once, or
+    /// drops it; until then nothing has happened.
+    Blocking(Arc<dyn Blocking>),
+}
+
+/// An operation that is under way.
+pub trait Pending: Send + Sync {
+    /// Asks for the end of the operation, also before it has begun. It then
+    /// ends, in any way: a grant may come first.
+    ///
+    /// With `keep_place` the resource keeps its place in line, if it has one,
+    /// for the next [`Op::Lock`] or until [`Op::Leave`]. Does not block.
+    fn cancel(&self, keep_place: bool) -> Cancel;
+
+    /// Called every [`SWEEP`] while a waiting operation of a resource with an
+    /// [order](Caps::order) is under way, so that the back end looks for hosts
+    /// in line that do not move. Does not block.
+    fn sweep(&self) {}
+}
+
+/// An operation that runs on a thread of the engine.
+pub trait Blocking: Pending {
+    /// Carries the operation out on the calling thread.
+    ///
+    /// # Errors
+    /// What kept it from ending otherwise. The resource holds what it held
+    /// before.
+    fn run(&self) -> Result<Reply, Error>;
+}
+
+/// What [`Pending::cancel`] achieved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cancel {
+    /// The operation will end soon.
+    Requested,
+    /// It cannot be woken: it ends when the lock is granted.
+    Impossible,
+}
+
+/// How often the engine looks for those that do not take their turn: tasks that
+/// were granted a lock and do not poll, and hosts in line that do not move.
+/// Longer than a busy machine keeps a thread from running, short enough for
+/// those that wait behind.
+pub const SWEEP: Duration = Duration::from_millis(100);
+
+/// Where a back end reports what happens later.
+pub trait Sink: Send + Sync {
+    /// A pending operation has ended.
+    fn done(&self, id: OpId, result: Result<Reply, Error>);
+
+    /// The lock that was granted with `epoch` is lost, and with it all before.
+    /// The resource holds nothing of it any more. A back end reports it after
+    /// the grant of that epoch; if the two race, in any order.
+    fn lost(&self, epoch: u64, why: Error);
+}
+
 /// One open lock of the outside world.
 pub trait Resource: Send + Sync + 'static {
     /// Whether it can be taken in this mode at all.
     fn permits(&self, mode: Mode) -> bool;
 
-    /// Takes the lock without waiting; `false` if somebody else holds it.
-    ///
-    /// # Errors
-    /// Anything but "somebody else holds it".
-    fn try_lock(&self, mode: Mode) -> Result<bool, Error>;
+    /// What it can do; the same at each call.
+    fn caps(&self) -> Caps;
 
-    /// Releases the lock, also if it is not held.
+    /// Starts an operation. The engine starts the next when this one has ended.
     ///
-    /// # Errors
-    /// Only if the lock could not be released.
-    fn unlock(&self) -> Result<(), Error>;
+    /// The engine holds none of its mutexes during the call, except that of this
+    /// lock for an operation that [ends at once](Caps::immediate).
+    fn start(&self, id: OpId, op: Op, sink: &Weak<dyn Sink>) -> Started;
 
-    /// Whether any name still leads to it.
+    /// Whether any name still leads to it. May be called during an operation.
     ///
     /// # Errors
     /// Whatever keeps it from looking.
     fn is_linked(&self) -> Result<bool, Error>;
-
-    /// Prepares to wait for the lock. The resource must not hold it, and is
-    /// not used otherwise until the wait has ended.
-    ///
-    /// # Errors
-    /// Whatever keeps the wait from being prepared.
-    fn begin_wait(&self, mode: Mode) -> Result<Arc<dyn Wait>, Error>;
-
-    /// Whether nobody else holds it, in any mode. The resource does not hold
-    /// it either.
-    ///
-    /// # Errors
-    /// Whatever keeps it from looking.
-    fn is_free(&self) -> Result<bool, Error>;
-
-    /// Turns an exclusive lock that is held into a shared one, if that can be
-    /// done with nobody in between; `false` if it cannot.
-    ///
-    /// # Errors
-    /// Whatever went wrong. The lock is held exclusively then.
-    fn downgrade(&self) -> Result<bool, Error> {
-        Ok(false)
-    }
-
-    /// The order of the hosts that wait for this lock; `None` if it is whatever
-    /// the outside makes of it.
-    fn tickets(&self) -> Option<&dyn Tickets> {
-        None
-    }
-}
-
-/// The order in which hosts take one lock: each that has to wait draws a
-/// ticket, and takes the lock when no earlier ticket conflicts.
-pub trait Tickets: Send + Sync + 'static {
-    /// Whether another host has a ticket that conflicts with `mode`.
-    fn others_wait(&self, mode: Mode) -> bool;
-
-    /// Prepares to draw a ticket and to wait for its turn. At most one ticket
-    /// of a resource is out at any time.
-    ///
-    /// # Errors
-    /// Whatever keeps it from being prepared.
-    fn begin_turn(&self, mode: Mode) -> Result<Arc<dyn Turn>, Error>;
-}
-
-/// One ticket. [`run`](Wait::run) draws it and waits until no earlier one
-/// conflicts.
-pub trait Turn: Wait {
-    /// Names the first of the tickets that this one waits for, or whatever else
-    /// it waits for: if that stays the same, whoever has it does not move.
-    fn head(&self) -> Option<u64>;
-
-    /// Gives the ticket back, whatever has become of it. `run` has returned, or
-    /// was never called.
-    fn end(&self);
-}
-
-/// Told how a [`Wait`] ended that was started without a thread.
-pub type Done = Box<dyn FnOnce(Result<Waited, Error>) + Send>;
-
-/// One request that waits outside. Either [`run`](Wait::run) or
-/// [`start`](Wait::start) is called, at most once.
-pub trait Wait: Send + Sync + 'static {
-    /// Waits on the calling thread.
-    ///
-    /// # Errors
-    /// Whatever ended the wait other than the lock or [`cancel`](Wait::cancel).
-    /// Some of the lock may be held; the engine unlocks it.
-    fn run(&self) -> Result<Waited, Error>;
-
-    /// Whether it waits on a thread of its own, which is what `run` is for.
-    /// Otherwise [`start`](Wait::start) serves as well.
-    fn needs_thread(&self) -> bool {
-        true
-    }
-
-    /// Begins to wait and returns at once. `done` is called as soon as the
-    /// wait has ended, with what [`run`](Wait::run) would have answered: on
-    /// another thread, never from within this call, whose caller holds locks.
-    ///
-    /// The engine calls it only for a wait that does not need a thread.
-    ///
-    /// # Errors
-    /// Whatever keeps the wait from beginning. `done` is not called then. Some of
-    /// the lock may be held; the engine unlocks it.
-    fn start(self: Arc<Self>, done: Done) -> Result<(), Error> {
-        drop(done);
-        Err(crate::ErrorKind::Unsupported.into())
-    }
-
-    /// Ends the wait, also before it has begun.
-    fn cancel(&self) -> Cancel;
-}
-
-/// How a [`Wait`] ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Waited {
-    /// The resource holds the lock.
-    Granted,
-    /// It was cancelled. The resource may hold the lock all the same.
-    Cancelled,
-}
-
-/// What [`Wait::cancel`] achieved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cancel {
-    /// The wait ends at once.
-    Prompt,
-    /// The wait cannot be woken: it ends when the lock is granted. The
-    /// resource belongs to it from now on.
-    Abandoned,
 }

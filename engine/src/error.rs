@@ -1,6 +1,6 @@
 //! The one error type of the engine.
 
-use std::{borrow::Cow, fmt, io};
+use std::{borrow::Cow, fmt};
 
 /// What went wrong, in the cases a guest can tell apart.
 ///
@@ -8,7 +8,7 @@ use std::{borrow::Cow, fmt, io};
 /// `match` on it needs no wildcard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
-    /// Somebody else holds the lock or waits for it.
+    /// Another request holds the lock or waits for it.
     WouldBlock,
     /// The deadline of the request, or the longest wait allowed, has passed.
     TimedOut,
@@ -40,7 +40,7 @@ pub enum ErrorKind {
 impl ErrorKind {
     fn text(self) -> &'static str {
         match self {
-            ErrorKind::WouldBlock => "the lock is held or waited for by somebody else",
+            ErrorKind::WouldBlock => "the lock is held or waited for",
             ErrorKind::TimedOut => "timed out while waiting for the lock",
             ErrorKind::Deadlock => "waiting for the lock could never end",
             ErrorKind::Access => "the operating system denies access to the lock file",
@@ -86,25 +86,6 @@ impl Error {
     /// What exactly the matter was, for the host's logs.
     pub fn detail(&self) -> Option<&str> {
         self.detail.as_deref()
-    }
-
-    /// Translates an error of the operating system. The platform knows its
-    /// error numbers; what it does not know is judged by `io::ErrorKind`.
-    #[cold]
-    pub(crate) fn from_io(error: &io::Error) -> Error {
-        let kind = crate::file::sys::classify(error).unwrap_or(match error.kind() {
-            io::ErrorKind::NotFound => ErrorKind::NoEntry,
-            // cap-std reports a path that leads out of its directory so, with
-            // an error number of its own making: none.
-            io::ErrorKind::PermissionDenied if error.raw_os_error().is_none() => {
-                ErrorKind::NotPermitted
-            }
-            io::ErrorKind::PermissionDenied => ErrorKind::Access,
-            io::ErrorKind::OutOfMemory => ErrorKind::Unavailable,
-            io::ErrorKind::Unsupported => ErrorKind::Unsupported,
-            _ => ErrorKind::Io,
-        });
-        Error::new(kind, error.to_string())
     }
 }
 

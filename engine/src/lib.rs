@@ -11,15 +11,14 @@
 //! let owner = LockManager::global().owner(Limits::default());
 //! let lock = owner.open(&grant, "report.lock")?;
 //! let guard = lock.acquire_blocking(Mode::Exclusive, None)?;
-//! // ... nobody else is here ...
+//! // ... no other process is here ...
 //! guard.release()?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Requests pass four stages, in this order: policy ([`Grant`]), quota
-//! ([`Limits`]), the queue of this host, and the back end, which takes the
-//! operating system's own lock. See [`backend`] for the contract of a back
-//! end, [`file`](mod@file) for the one over directories, [`memory`] for the reference.
+//! A request passes policy ([`Grant`]), quota ([`Limits`]), the queue of this
+//! host, and the back end, which takes the native lock. [`backend`] is the
+//! contract of a back end, [`file`](mod@file) the one over directories.
 //!
 //! # What this crate does not do
 //!
@@ -33,33 +32,24 @@
 //! - It knows nothing of WebAssembly; `clasp-host` does.
 #![doc(test(attr(deny(warnings))))]
 
+mod api;
 pub mod backend;
-#[cfg(any(test, feature = "conformance"))]
-pub mod conformance;
-mod deadlock;
-mod entry;
+mod core;
+mod diagnose;
+mod driver;
 mod error;
 pub mod file;
-mod limits;
-mod lock;
-mod manager;
-pub mod memory;
 mod mode;
 mod name;
-mod owner;
+mod naming;
 mod policy;
-mod queue;
-mod request;
 mod sync;
-mod threads;
-mod timer;
+#[cfg(feature = "conformance")]
+pub mod testing;
 
-pub use deadlock::Deadlock;
+pub use api::{Acquire, Closer, Guard, Lock, LockManager, Owner};
+pub use diagnose::Deadlock;
 pub use error::{Error, ErrorKind};
-pub use limits::{Ceilings, Limits};
-pub use lock::{Acquire, Guard, Lock};
-pub use manager::LockManager;
 pub use mode::Mode;
 pub use name::LockName;
-pub use owner::Owner;
-pub use policy::Grant;
+pub use policy::{Ceilings, Grant, Limits};

@@ -1,5 +1,6 @@
-//! A mutex and a condition variable that do not know poison: every critical
-//! section of this crate leaves its data consistent wherever it could panic.
+//! A mutex and a condition variable that do not know poison. No foreign code
+//! runs in a critical section of this crate, and a panic in its own is a defect
+//! that poison would only spread.
 //!
 //! With `--cfg shuttle` they, and threads, are those of `shuttle`, which tries
 //! out in which order threads may run; see `tests/models.rs`.
@@ -8,7 +9,11 @@
 use shuttle::sync as base;
 #[cfg(not(shuttle))]
 use std::sync as base;
-use std::{sync::PoisonError, time::Duration};
+use std::{
+    sync::{Arc, PoisonError},
+    task::{Wake, Waker},
+    time::Duration,
+};
 
 pub(crate) use base::MutexGuard;
 #[cfg(shuttle)]
@@ -56,5 +61,33 @@ impl Condvar {
 
     pub(crate) fn notify_all(&self) {
         self.0.notify_all();
+    }
+}
+
+/// A waker for the calling thread, and a way to wait for it.
+pub(crate) struct Unparker {
+    waker: Waker,
+}
+
+impl Unparker {
+    pub(crate) fn new() -> Unparker {
+        struct Unpark(thread::Thread);
+        impl Wake for Unpark {
+            fn wake(self: Arc<Self>) {
+                self.0.unpark();
+            }
+        }
+        Unparker {
+            waker: Waker::from(Arc::new(Unpark(thread::current()))),
+        }
+    }
+
+    pub(crate) fn waker(&self) -> &Waker {
+        &self.waker
+    }
+
+    /// Waits until the waker was woken, or for no reason.
+    pub(crate) fn park(&self) {
+        thread::park();
     }
 }

@@ -6,52 +6,83 @@ use cap_std::{ambient_authority, fs::Dir};
 use clasp_engine::{
     ErrorKind, LockName,
     backend::{Access, Space},
-    conformance::{World, remove_name, run, waits_need_threads},
     file::{Family, FileSpace, Order},
-    memory::Memory,
+    testing::{
+        TestLine,
+        conformance::{World, remove_name, run, waits_need_threads},
+        delayed::Delayed,
+        memory::Memory,
+        native,
+    },
 };
-use std::sync::Arc;
+use std::{
+    fs::File,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 use tempfile::TempDir;
 
 struct InMemory {
     memory: Memory,
-    fair: bool,
+    delayed: Option<Delayed>,
     threadless: bool,
-}
-
-impl InMemory {
-    fn run(fair: bool, threadless: bool) {
-        run(&|| {
-            let memory = match (fair, threadless) {
-                (fair, true) => Memory::threadless(fair),
-                (true, false) => Memory::fair(),
-                (false, false) => Memory::new(),
-            };
-            Box::new(InMemory {
-                memory,
-                fair,
-                threadless,
-            })
-        });
-    }
 }
 
 impl World for InMemory {
     fn space(&self) -> Arc<dyn Space> {
-        self.memory.space()
+        match &self.delayed {
+            Some(delayed) => Arc::new(delayed.clone()),
+            None => self.memory.space(),
+        }
     }
 
     fn unlink(&self, name: &str) {
         self.memory.unlink(name);
     }
 
-    fn is_fair(&self) -> bool {
-        self.fair
+    fn line(&self, name: &str) -> Option<TestLine> {
+        self.memory.line(name)
     }
 
     fn waits_need_threads(&self) -> bool {
         !self.threadless
     }
+
+    fn is_immediate(&self) -> bool {
+        self.delayed.is_none()
+    }
+
+    fn has_tokens(&self) -> bool {
+        true
+    }
+}
+
+fn in_memory(memory: fn() -> Memory, threadless: bool) {
+    run(&|| {
+        Box::new(InMemory {
+            memory: memory(),
+            delayed: None,
+            threadless,
+        })
+    });
+}
+
+/// As a server is: every operation takes up to 200 us.
+fn behind_a_slow_line(memory: fn() -> Memory) {
+    let seed = AtomicU64::new(1);
+    run(&|| {
+        let memory = memory();
+        let seed = seed.fetch_add(1, Ordering::Relaxed);
+        let latency = Duration::from_micros(200);
+        Box::new(InMemory {
+            delayed: Some(Delayed::new(memory.clone(), latency, seed)),
+            memory,
+            threadless: true,
+        })
+    });
 }
 
 struct Folder(TempDir, Family, Order);
@@ -69,12 +100,23 @@ impl World for Folder {
         remove_name(&self.0.path().join(name));
     }
 
-    fn is_fair(&self) -> bool {
-        self.2 == Order::Fair
+    fn line(&self, name: &str) -> Option<TestLine> {
+        if self.2 == Order::Kernel {
+            return None;
+        }
+        let file = File::options()
+            .append(true)
+            .create(true)
+            .open(self.0.path().join(name));
+        native::line(&file.unwrap())
     }
 
     fn waits_need_threads(&self) -> bool {
         waits_need_threads()
+    }
+
+    fn converts(&self) -> bool {
+        cfg!(target_os = "macos") || self.1 == Family::Posix
     }
 }
 
@@ -84,22 +126,27 @@ fn folder(family: Family, order: Order) {
 
 #[test]
 fn memory() {
-    InMemory::run(false, false);
+    in_memory(Memory::new, false);
 }
 
 #[test]
 fn fair_memory() {
-    InMemory::run(true, false);
+    in_memory(Memory::fair, false);
 }
 
 #[test]
 fn threadless_memory() {
-    InMemory::run(false, true);
+    in_memory(Memory::threadless, true);
 }
 
 #[test]
-fn fair_threadless_memory() {
-    InMemory::run(true, true);
+fn delayed_memory() {
+    behind_a_slow_line(Memory::new);
+}
+
+#[test]
+fn delayed_fair_memory() {
+    behind_a_slow_line(Memory::fair);
 }
 
 #[cfg(windows)]

@@ -6,7 +6,7 @@ use cap_std::{ambient_authority, fs::Dir};
 use clasp_engine::{
     Ceilings, ErrorKind, Grant, Limits, LockManager, Mode,
     file::FileSpace,
-    memory::{Faulty, Memory},
+    testing::{faulty::Faulty, memory::Memory},
 };
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ fn an_error_from_outside_ends_one_request_and_is_told() {
     let waiting = behind.start_acquire(Mode::Exclusive, None).unwrap();
     space.fail(Some(ErrorKind::Unavailable));
     drop(guard);
-    let error = clasp_engine::conformance::block_on(waiting).unwrap_err();
+    let error = clasp_engine::testing::conformance::block_on(waiting).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
 
     space.fail(None);
@@ -57,7 +57,7 @@ fn a_request_that_fails_gives_its_turn_back() {
     let guard = other.try_acquire(Mode::Exclusive).unwrap();
     faulty.fail_waits(true);
     let request = failing.start_acquire(Mode::Exclusive, None).unwrap();
-    let error = clasp_engine::conformance::block_on(request).unwrap_err();
+    let error = clasp_engine::testing::conformance::block_on(request).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     faulty.fail_waits(false);
     drop(guard);
@@ -233,4 +233,145 @@ fn a_lock_file_is_created_with_the_permissions_of_the_grant() {
     let _lock = owner.open(&Grant::new(space), "a.lock").unwrap();
     let metadata = fs::metadata(folder.path().join("a.lock")).unwrap();
     assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
+}
+
+/// A lock file that is replaced while it is held counts beside the new one: else
+/// a guest that may write could have the host keep any number of files open.
+#[cfg(unix)]
+#[test]
+fn files_that_were_replaced_count_while_they_are_held() {
+    use std::fs;
+
+    const OPEN: usize = 4;
+    let folder = tempfile::tempdir().unwrap();
+    let dir = Dir::open_ambient_dir(folder.path(), ambient_authority()).unwrap();
+    let grant = Grant::new(FileSpace::new(dir).into_space());
+    let manager = LockManager::new(Ceilings::default());
+    let mut limits = Limits::default();
+    limits.open_locks = OPEN;
+    let owner = manager.owner(limits);
+    let lock = owner.open(&grant, "a.lock").unwrap();
+    let mut guards = Vec::new();
+    let error = loop {
+        match lock.try_acquire(Mode::Exclusive) {
+            Ok(guard) => guards.push(guard),
+            Err(error) => break error,
+        }
+        assert!(
+            guards.len() <= OPEN,
+            "{} files are open",
+            manager.open_files()
+        );
+        fs::remove_file(folder.path().join("a.lock")).unwrap();
+    };
+    assert_eq!(error.kind(), ErrorKind::LimitExceeded);
+    assert_eq!(guards.len(), OPEN);
+    assert!(manager.open_files() <= OPEN);
+    // Others are not affected, and released files count no more.
+    let other = manager.owner(Limits::default());
+    let theirs = other.open(&grant, "a.lock").unwrap();
+    theirs
+        .try_acquire(Mode::Exclusive)
+        .unwrap()
+        .release()
+        .unwrap();
+    drop(guards);
+    lock.try_acquire(Mode::Exclusive)
+        .unwrap()
+        .release()
+        .unwrap();
+    assert_eq!(manager.open_files(), 1);
+}
+
+/// A call that blocks its thread borrows the owner; the closer does not.
+#[test]
+fn an_owner_that_waits_can_be_closed() {
+    let manager = LockManager::new(Ceilings::default());
+    let grant = Grant::new(Memory::new().space());
+    let (holder, waiter) = (
+        manager.owner(Limits::default()),
+        manager.owner(Limits::default()),
+    );
+    let guard = holder.open(&grant, "a").unwrap();
+    let guard = guard.try_acquire(Mode::Exclusive).unwrap();
+    let closer = waiter.closer();
+    let closes = std::thread::spawn(move || {
+        while closer.in_use() == 0 {
+            std::thread::yield_now();
+        }
+        closer.close();
+        closer
+    });
+    let lock = waiter.open(&grant, "a").unwrap();
+    let error = lock.acquire_blocking(Mode::Shared, None).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Lost);
+    let closer = closes.join().unwrap();
+    assert!(waiter.is_closed());
+    drop((lock, waiter));
+    // It keeps nothing alive.
+    closer.close();
+    assert_eq!(closer.in_use(), 0);
+    guard.release().unwrap();
+}
+
+/// Tasks of one executor thread that always find their lock free take turns.
+#[test]
+fn a_task_whose_locks_are_free_gives_way() {
+    use std::{
+        cell::Cell,
+        future::{Future, poll_fn},
+        pin::pin,
+        task::Poll,
+    };
+
+    const TURNS: u32 = 10_000;
+    let manager = LockManager::new(Ceilings::default());
+    let grant = Grant::new(Memory::new().space());
+    let done = [Cell::new(0), Cell::new(0)];
+    for tries in [false, true] {
+        done.iter().for_each(|turns| turns.set(0));
+        let task = |at: usize| {
+            let owner = manager.owner(Limits::default());
+            let lock = owner.open(&grant, "a").unwrap();
+            let done = &done;
+            async move {
+                let _owner = owner;
+                while done[at].get() < TURNS {
+                    let guard = match tries {
+                        true => lock.try_acquire_async(Mode::Shared).await,
+                        false => lock.acquire(Mode::Shared, None).await,
+                    };
+                    drop(guard.unwrap());
+                    done[at].set(done[at].get() + 1);
+                }
+                assert!(done[1 - at].get() > TURNS / 2, "the other had no turn");
+            }
+        };
+        let (mut first, mut second) = (pin!(task(0)), pin!(task(1)));
+        let (mut ended, mut rest) = (false, false);
+        clasp_engine::testing::conformance::block_on(poll_fn(|cx| {
+            ended = ended || first.as_mut().poll(cx).is_ready();
+            rest = rest || second.as_mut().poll(cx).is_ready();
+            match ended && rest {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        }));
+    }
+}
+
+/// A resource that cannot be unlocked is closed, and the lock goes on with a new
+/// one.
+#[test]
+fn a_lock_that_cannot_be_unlocked_is_opened_again() {
+    let space = Faulty::default();
+    let manager = LockManager::new(Ceilings::default());
+    let grant = Grant::new(Arc::new(space.clone()));
+    let owner = manager.owner(Limits::default());
+    let lock = owner.open(&grant, "a").unwrap();
+    let guard = lock.try_acquire(Mode::Shared).unwrap();
+    space.fail_unlocks(true);
+    drop(guard);
+    space.fail_unlocks(false);
+    drop(lock.try_acquire(Mode::Shared).unwrap());
 }

@@ -14,7 +14,7 @@
 
 use clasp_engine::{
     Ceilings, Error, ErrorKind, Grant, Guard, Limits, Lock, LockManager, Mode, Owner,
-    memory::Memory,
+    testing::memory::Memory,
 };
 use shuttle::{future::block_on, thread};
 use std::{
@@ -35,12 +35,7 @@ fn iterations() -> usize {
 /// Checks a model whose hosts have no order, then one whose hosts have, and
 /// both again with waits that need no thread.
 fn check(model: fn(&World)) {
-    let memories: [fn() -> Memory; 4] = [
-        Memory::new,
-        Memory::fair,
-        || Memory::threadless(false),
-        || Memory::threadless(true),
-    ];
+    let memories: [fn() -> Memory; 3] = [Memory::new, Memory::fair, Memory::threadless];
     for memory in memories {
         let run = move || {
             let memory = memory();
@@ -185,6 +180,22 @@ fn a_request_that_times_out_keeps_nobody_waiting() {
             world.spawn(&q, |a| a.suspending(Exclusive, SOME_TIME)),
             world.spawn(&q, |a| a.blocking(Exclusive, None)),
         ]);
+    });
+}
+
+/// The holder waits for the request to end, as a guest may that is told of it.
+#[test]
+fn a_timeout_is_told_while_the_lock_is_held() {
+    check(|world| {
+        let (p, q) = (world.host(), world.host());
+        let (_owner, holder) = p.lock();
+        let guard = holder.try_acquire(Exclusive).unwrap();
+        join(vec![
+            world.spawn(&q, |a| a.blocking(Exclusive, SOME_TIME)),
+            world.spawn(&q, |a| a.suspending(Shared, SOME_TIME)),
+            world.spawn(&p, |a| a.blocking(Shared, SOME_TIME)),
+        ]);
+        drop(guard);
     });
 }
 

@@ -8,7 +8,7 @@ use clasp_engine::{
     Acquire, Ceilings, ErrorKind, Grant, Guard, Limits, Lock, LockManager, Mode, Owner,
     backend::Space,
     file::{Family, FileSpace, Order},
-    memory::Memory,
+    testing::{conformance::LIVENESS_TIMEOUT, delayed::Delayed, memory::Memory},
 };
 use proptest::prelude::*;
 use std::{
@@ -16,6 +16,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
+    time::{Duration, Instant},
 };
 
 const OWNERS: usize = 3;
@@ -127,8 +128,10 @@ impl World {
         self.requests = waiting;
     }
 
-    fn run(&mut self, deeds: &[Deed]) -> Vec<Vec<Told>> {
-        let mut all = Vec::new();
+    /// Back ends that take their time are given it: until as much has come of a
+    /// deed as is expected.
+    fn run(&mut self, deeds: &[Deed], slow: Option<&[Vec<Told>]>) -> Vec<Vec<Told>> {
+        let mut all: Vec<Vec<Told>> = Vec::new();
         for (number, deed) in deeds.iter().enumerate() {
             let mut told = Vec::new();
             match *deed {
@@ -169,6 +172,12 @@ impl World {
                 Deed::Close(owner) => self.owners[owner].0.close(),
             }
             self.settle(&mut told);
+            let expected = slow.map_or(0, |expected| expected[number].len());
+            let begun = Instant::now();
+            while told.len() < expected && begun.elapsed() < LIVENESS_TIMEOUT {
+                std::thread::yield_now();
+                self.settle(&mut told);
+            }
             told.sort_by_key(|t| match t {
                 Told::Granted(n) | Told::WouldBlock(n) | Told::Lost(n) => *n,
             });
@@ -278,8 +287,13 @@ proptest! {
             spaces.push((format!("{family}, {order}"), files(*family, *order)));
         }
         for (name, space) in spaces {
-            let found = World::new(space).run(&deeds);
+            let found = World::new(space).run(&deeds, None);
             prop_assert_eq!(&found, &expected, "{}", name);
+        }
+        for memory in [Memory::new(), Memory::fair()] {
+            let slow = Delayed::new(memory, Duration::from_micros(20), 1);
+            let found = World::new(Arc::new(slow)).run(&deeds, Some(&expected));
+            prop_assert_eq!(&found, &expected, "delayed");
         }
     }
 }

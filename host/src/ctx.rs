@@ -2,7 +2,7 @@
 
 use cap_std::{ambient_authority, fs::Dir};
 use clasp_engine::{
-    Grant, Limits, LockManager, Owner,
+    Closer, Grant, Limits, LockManager, Owner,
     file::{Family, FileSpace, Order},
 };
 use std::{io, path::Path};
@@ -160,5 +160,11 @@ impl LocksCtx {
     /// its locks, until the store is dropped.
     pub fn close(&self) {
         self.owner.close();
+    }
+
+    /// A handle that closes this context from any thread, also while a call of the
+    /// guest waits for a lock, which borrows the store: take it before the call.
+    pub fn closer(&self) -> Closer {
+        self.owner.closer()
     }
 }

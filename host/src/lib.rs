@@ -83,7 +83,7 @@ pub mod p2;
 mod view;
 
 pub use clasp_engine::{
-    Ceilings, Deadlock, Error, ErrorKind, Grant, Limits, LockManager,
+    Ceilings, Closer, Deadlock, Error, ErrorKind, Grant, Limits, LockManager,
     file::{Family, Order, set_order_folder, set_wake_signal},
 };
 pub use ctx::{LocksCtx, LocksCtxBuilder, Lockspace};

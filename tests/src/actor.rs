@@ -1,6 +1,6 @@
 //! Guests in hosts of this process.
 
-use crate::target;
+use crate::built::target;
 use clasp_host::{LockManager, LocksCtx, LocksCtxBuilder, LocksCtxView, LocksView};
 use std::{
     collections::HashMap,

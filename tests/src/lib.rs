@@ -1,33 +1,23 @@
 //! What the tests share: guests in hosts of this process, hosts in processes of
 //! their own, and native opponents.
 //!
-//! The tests wait for events. [`SURELY`] bounds what must happen and
+//! The tests wait for events. [`LIVENESS_TIMEOUT`] bounds what must happen and
 //! [`STILL_BLOCKED`] is how long something that must not happen is given.
 
 mod actor;
+mod built;
 mod process;
 
 pub use actor::{Actor, Host, Setup, guest, run_command};
-pub use clasp_engine::conformance::{STILL_BLOCKED, SURELY, remove_name, waits_need_threads};
+pub use built::target;
+pub use clasp_engine::testing::conformance::{
+    LIVENESS_TIMEOUT, STILL_BLOCKED, remove_name, waits_need_threads,
+};
 pub use process::{Opponent, Process, clasp, python};
 
-use std::{path::PathBuf, sync::mpsc, thread};
+use std::{sync::mpsc, thread};
 
 include!(concat!(env!("OUT_DIR"), "/guests.rs"));
-
-/// Where cargo puts what it builds.
-///
-/// # Panics
-/// If the test program does not lie in a target folder.
-pub fn target() -> PathBuf {
-    let program = std::env::current_exe().expect("the path of this program");
-    let target = program
-        .ancestors()
-        .find(|folder| folder.join("guests").is_dir());
-    target
-        .expect("no guests are built: run `cargo xtask test`, or `cargo xtask guests` first")
-        .to_owned()
-}
 
 /// Something that runs on a thread of its own.
 #[derive(Debug)]
@@ -39,7 +29,9 @@ impl<T> Started<T> {
     /// # Panics
     /// If it takes too long, or has panicked.
     pub fn finish(self) -> T {
-        self.0.recv_timeout(SURELY).expect("still blocked")
+        self.0
+            .recv_timeout(LIVENESS_TIMEOUT)
+            .expect("still blocked")
     }
 
     /// Gives it the time not to block.

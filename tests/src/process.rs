@@ -1,6 +1,7 @@
 //! Hosts in processes of their own, and native opponents.
 
-use crate::{STILL_BLOCKED, SURELY, target};
+use crate::built::target;
+use clasp_engine::testing::conformance::{LIVENESS_TIMEOUT, STILL_BLOCKED};
 use std::{
     env::consts::EXE_SUFFIX,
     io::{BufRead, BufReader, Write},
@@ -83,7 +84,9 @@ impl Process {
     /// # Panics
     /// If there is none in time.
     pub fn answer(&mut self) -> String {
-        self.answers.recv_timeout(SURELY).expect("no answer")
+        self.answers
+            .recv_timeout(LIVENESS_TIMEOUT)
+            .expect("no answer")
     }
 
     /// Gives it the time not to block.

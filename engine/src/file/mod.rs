@@ -1,10 +1,11 @@
 //! Locks on the files of a directory, taken as the operating system's own.
 
+mod error;
+pub(crate) mod fair;
 mod family;
-#[cfg(feature = "conformance")]
-pub mod native;
+pub(crate) mod kernel;
 mod order;
-mod resource;
+pub(crate) mod resource;
 pub(crate) mod sys;
 
 pub use family::Family;
@@ -14,10 +15,12 @@ pub use sys::{set_order_folder, set_wake_signal};
 use crate::sync::Mutex;
 use crate::{
     Error, ErrorKind, LockName,
-    backend::{Access, Identity, Opened, Space},
+    backend::{Access, Identity, Opened, Resource, Space},
 };
 use cap_std::fs::{Dir, File, OpenOptions};
-use resource::FileResource;
+use error::{translate, translated};
+use fair::Line;
+use resource::LockFile;
 use std::{
     collections::HashMap,
     io,
@@ -163,7 +166,7 @@ impl FileSpace {
         kind: io::Result<FileSystem>,
         name: &LockName,
     ) -> Result<FileSystem, Error> {
-        let kind = kind.map_err(|error| Error::from_io(&error))?;
+        let kind = translated(kind)?;
         if kind == FileSystem::Network && !self.network {
             return Err(Error::new(
                 ErrorKind::Unsupported,
@@ -196,6 +199,12 @@ fn is_identified((_, inode): sys::Numbers, kind: FileSystem) -> bool {
     kind == FileSystem::Local && ![0, u64::MAX.into(), u128::MAX].contains(&inode)
 }
 
+/// The line of the hosts that wait for a file, if there is one to be had.
+fn line(device: u64, inode: u128) -> Option<Line> {
+    let (number, region) = fair::region(device, inode);
+    Some(Line::new(sys::order_file(number)?, region))
+}
+
 /// Options under which no open waits or acquires a terminal, whatever the name
 /// leads to.
 fn open_options() -> OpenOptions {
@@ -217,35 +226,34 @@ impl Space for FileSpace {
         }
         // Nothing is to be created where it will be refused.
         self.check_network(sys::file_system(&self.dir), name)?;
-        let (file, access) = self
-            .open_file(name, access)
-            .map_err(|error| Error::from_io(&error))?;
-        let metadata = file.metadata().map_err(|error| Error::from_io(&error))?;
+        let (file, access) = translated(self.open_file(name, access))?;
+        let metadata = translated(file.metadata())?;
         if !metadata.is_file() {
             return Err(not_a_file(name));
         }
         let file = file.into_std();
         let kind = self.check_network(sys::file_system(&file), name)?;
-        let numbers = sys::numbers(&file, &metadata).map_err(|error| Error::from_io(&error))?;
+        let numbers = translated(sys::numbers(&file, &metadata))?;
         let (device, inode) = numbers;
         self.devices.lock().insert(device, kind);
-        // Only what identifies the file finds its tickets.
-        let fair = self.order == Order::Fair && is_identified(numbers, kind);
-        let tickets = if fair {
-            sys::FileTickets::new(device, inode)
-        } else {
-            None
+        let native = sys::NativeFile::new(file, self.family, kind);
+        let access = match self.family.writes() {
+            true => access,
+            false => Access::Any,
+        };
+        let resource: Arc<dyn Resource> = match kind {
+            FileSystem::User | FileSystem::Network => Arc::new(LockFile::may_hang(native, access)),
+            FileSystem::Local | FileSystem::Foreign => {
+                // Only what identifies the file finds its tickets.
+                let fair = self.order == Order::Fair && is_identified(numbers, kind);
+                let line = fair.then(|| line(device, inode)).flatten();
+                Arc::new(LockFile::new(native, line, access))
+            }
         };
         Ok(Opened {
             identity: self.identity(numbers, kind, name),
             family: self.family.name(),
-            resource: Arc::new(FileResource::new(
-                file,
-                self.family,
-                access,
-                tickets,
-                sys::Spare::new(kind),
-            )),
+            resource,
         })
     }
 
@@ -256,7 +264,7 @@ impl Space for FileSpace {
                 let kind = seen.unwrap_or(FileSystem::Local);
                 Ok(Some(self.identity((device, inode), kind, name)))
             }
-            Err(error) => match Error::from_io(&error) {
+            Err(error) => match translate(&error) {
                 error if leads_nowhere(error.kind()) => Ok(None),
                 error => Err(error),
             },

@@ -1,81 +1,413 @@
-//! An open lock file as a resource of the engine.
+//! An open lock file as a resource of the engine: the native lock of one open
+//! file description and, where hosts have an order, its place in line.
 
-use super::{Family, sys};
+use super::{
+    fair::{Line, Stall},
+    kernel::{Call, Kernel, Waited},
+};
 use crate::{
     Error, Mode,
-    backend::{Access, Resource, Tickets, Wait},
+    backend::{
+        Access, Answer, Blocking, Cancel, Caps, Op, OpId, Pending, Reply, Resource, Sink, Started,
+        Tenure,
+    },
+    sync::Mutex,
 };
-use std::{fs::File, io, sync::Arc};
+use std::{
+    sync::{Arc, Weak},
+    time::Instant,
+};
 
 /// One open file description.
-pub(super) struct FileResource {
-    /// Shared with its waits.
-    file: Arc<File>,
-    family: Family,
-    access: Access,
-    tickets: Option<sys::FileTickets>,
-    spare: Arc<sys::Spare>,
+pub(crate) struct LockFile<K>(Arc<Description<K>>);
+
+struct Description<K> {
+    kernel: K,
+    line: Option<Line>,
+    /// Exclusive locks need a file that is open for writing, in some families.
+    exclusive: bool,
+    /// A call on the file may hang.
+    may_hang: bool,
 }
 
-impl FileResource {
-    pub(super) fn new(
-        file: File,
-        family: Family,
-        access: Access,
-        tickets: Option<sys::FileTickets>,
-        spare: sys::Spare,
-    ) -> FileResource {
-        FileResource {
-            file: Arc::new(file),
-            family,
-            access,
-            tickets,
-            spare: Arc::new(spare),
+impl<K: Kernel> LockFile<K> {
+    pub(crate) fn new(kernel: K, line: Option<Line>, access: Access) -> LockFile<K> {
+        LockFile(Arc::new(Description {
+            kernel,
+            line,
+            exclusive: access == Access::Any,
+            may_hang: false,
+        }))
+    }
+
+    /// Has every operation run on a thread that may hang with it. There is no
+    /// order then.
+    pub(super) fn may_hang(kernel: K, access: Access) -> LockFile<K> {
+        LockFile(Arc::new(Description {
+            kernel,
+            line: None,
+            exclusive: access == Access::Any,
+            may_hang: true,
+        }))
+    }
+}
+
+impl<K: Kernel> Resource for LockFile<K> {
+    fn permits(&self, mode: Mode) -> bool {
+        mode == Mode::Shared || self.0.exclusive
+    }
+
+    fn caps(&self) -> Caps {
+        Caps {
+            immediate: !self.0.may_hang,
+            order: self.0.line.is_some(),
+            downgrade: self.0.kernel.converts(),
+            upgrade: self.0.kernel.converts(),
+            tokens: self.0.kernel.has_tokens(),
+        }
+    }
+
+    fn start(&self, id: OpId, op: Op, sink: &Weak<dyn Sink>) -> Started {
+        if op.waits() {
+            return match Wait::start(&self.0, id, op, sink) {
+                Ok(started) => started,
+                Err(error) => Started::Done(Err(error)),
+            };
+        }
+        if self.0.may_hang {
+            return Started::Blocking(Arc::new(Short {
+                description: Arc::clone(&self.0),
+                op,
+            }));
+        }
+        Started::Done(self.0.carry_out(op))
+    }
+
+    fn is_linked(&self) -> Result<bool, Error> {
+        self.0.kernel.is_linked()
+    }
+}
+
+impl<K: Kernel> Description<K> {
+    /// An operation that does not wait.
+    fn carry_out(&self, op: Op) -> Result<Reply, Error> {
+        Ok(match op {
+            Op::Lock { amount, ahead, .. } => return self.try_lock(amount, ahead),
+            Op::Join { ahead, .. } => match self.kernel.is_linked()? {
+                false => Answer::Gone,
+                true if ahead || !self.is_waited_for(Mode::Shared) => Answer::Granted,
+                true => Answer::Busy,
+            },
+            Op::Convert { to } => match self.kernel.convert(to)? {
+                true => Answer::Granted,
+                false => Answer::Busy,
+            },
+            Op::Unlock => {
+                self.kernel.unlock()?;
+                Answer::Granted
+            }
+            Op::Leave => {
+                if let Some(line) = &self.line {
+                    line.leave();
+                }
+                Answer::Granted
+            }
+            Op::Token => {
+                return Ok(Reply {
+                    token: Some(self.kernel.token()?),
+                    ..Answer::Granted.into()
+                });
+            }
+        }
+        .into())
+    }
+
+    fn is_waited_for(&self, mode: Mode) -> bool {
+        let line = self.line.as_ref();
+        line.is_some_and(|line| line.is_waited_for(mode))
+    }
+
+    fn try_lock(&self, mode: Mode, ahead: bool) -> Result<Reply, Error> {
+        if !ahead && self.is_waited_for(mode) || !self.kernel.try_lock(mode)? {
+            return Ok(Answer::Busy.into());
+        }
+        self.taken(!ahead)
+    }
+
+    /// The lock was just taken: it is kept if its file still has a name (S11).
+    fn taken(&self, begins_tenure: bool) -> Result<Reply, Error> {
+        match self.kernel.is_linked() {
+            Ok(true) => {
+                let tenure = begins_tenure && self.line.is_some();
+                Ok(Reply {
+                    epoch: self.kernel.epoch(),
+                    tenure: tenure.then(|| Tenure::begin(Instant::now())),
+                    ..Answer::Granted.into()
+                })
+            }
+            linked => {
+                self.kernel.unlock()?;
+                linked.map(|_| Answer::Gone.into())
+            }
         }
     }
 }
 
-/// `Error::from_io`, out of the way of what succeeds.
-fn translate<T>(result: io::Result<T>) -> Result<T, Error> {
-    result.map_err(|error| Error::from_io(&error))
+/// An operation that does not wait, on a file that may hang.
+struct Short<K> {
+    description: Arc<Description<K>>,
+    op: Op,
 }
 
-impl Resource for FileResource {
-    fn permits(&self, mode: Mode) -> bool {
-        mode == Mode::Shared || self.access == Access::Any || !self.family.writes()
+impl<K: Kernel> Pending for Short<K> {
+    fn cancel(&self, _: bool) -> Cancel {
+        // It ends by itself, unless it hangs.
+        Cancel::Requested
     }
+}
 
-    fn try_lock(&self, mode: Mode) -> Result<bool, Error> {
-        translate(sys::try_lock(&self.file, self.family, mode))
+impl<K: Kernel> Blocking for Short<K> {
+    fn run(&self) -> Result<Reply, Error> {
+        self.description.carry_out(self.op)
     }
+}
 
-    fn unlock(&self) -> Result<(), Error> {
-        translate(sys::unlock(&self.file, self.family))
+/// A request that waits: for its turn among the hosts, then for the lock.
+struct Wait<K> {
+    description: Arc<Description<K>>,
+    mode: Mode,
+    /// The description holds the lock, for others of this host.
+    joins: bool,
+    /// A try comes first.
+    tries: bool,
+    state: Mutex<WaitState>,
+}
+
+#[derive(Default)]
+struct WaitState {
+    /// If so, whether the place in line is kept.
+    cancelled: Option<bool>,
+    /// What the thread is in.
+    call: Option<Arc<dyn Call>>,
+}
+
+/// Why a wait goes no further.
+enum Stop {
+    Cancelled,
+    Failed(Error),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Stop {
+        Stop::Failed(error)
     }
+}
 
-    fn is_linked(&self) -> Result<bool, Error> {
-        translate(sys::is_linked(&self.file))
-    }
-
-    fn begin_wait(&self, mode: Mode) -> Result<Arc<dyn Wait>, Error> {
-        let wait = translate(sys::KernelWait::new(
-            &self.file,
-            &self.spare,
-            self.family,
+impl<K: Kernel> Wait<K> {
+    fn start(
+        description: &Arc<Description<K>>,
+        id: OpId,
+        op: Op,
+        sink: &Weak<dyn Sink>,
+    ) -> Result<Started, Error> {
+        let (mode, joins) = match op {
+            Op::Lock { amount, .. } => (amount, false),
+            _ => (Mode::Shared, true),
+        };
+        if joins && description.line.is_none() {
+            // There is no turn to wait for.
+            return Ok(Started::Done(description.carry_out(Op::Join {
+                wait: false,
+                ahead: true,
+            })));
+        }
+        if description.line.is_none() && description.kernel.waits_by_itself() {
+            return Wait::start_by_itself(description, id, mode, sink);
+        }
+        Ok(Started::Blocking(Arc::new(Wait {
+            description: Arc::clone(description),
             mode,
-        ))?;
-        Ok(Arc::new(wait))
+            joins,
+            tries: description.may_hang,
+            state: Mutex::default(),
+        })))
     }
 
-    fn is_free(&self) -> Result<bool, Error> {
-        translate(sys::is_free(&self.file, self.family))
+    fn start_by_itself(
+        description: &Arc<Description<K>>,
+        id: OpId,
+        mode: Mode,
+        sink: &Weak<dyn Sink>,
+    ) -> Result<Started, Error> {
+        let (sink, of) = (Weak::clone(sink), Arc::clone(description));
+        let done = move |result| {
+            let reply = of.waited(result);
+            if let Some(sink) = sink.upgrade() {
+                sink.done(id, reply);
+            }
+        };
+        let call = description.kernel.start(mode, Box::new(done))?;
+        Ok(Started::Pending(Arc::new(ByItself(call))))
     }
 
-    fn downgrade(&self) -> Result<bool, Error> {
-        translate(sys::downgrade(&self.file, self.family))
+    /// Carries out one wait of several.
+    fn wait(&self, call: Arc<dyn Call>) -> Result<Waited, Stop> {
+        {
+            let mut state = self.state.lock();
+            if state.cancelled.is_some() {
+                return Err(Stop::Cancelled);
+            }
+            state.call = Some(Arc::clone(&call));
+        }
+        let result = call.run();
+        let mut state = self.state.lock();
+        state.call = None;
+        match result? {
+            Waited::Cancelled => Err(Stop::Cancelled),
+            _ if state.cancelled.is_some() => Err(Stop::Cancelled),
+            waited => Ok(waited),
+        }
     }
 
-    fn tickets(&self) -> Option<&dyn Tickets> {
-        self.tickets.as_ref().map(|tickets| tickets as &dyn Tickets)
+    /// Waits for the turn of this host; `Some` if the lock was taken without it,
+    /// past a host that does not move.
+    fn wait_for_turn(&self, line: &Line) -> Result<Option<Reply>, Stop> {
+        let mut stall = Stall::default();
+        if let Some(gate) = line.begin(self.mode)? {
+            while self.wait(Arc::clone(&gate))? == Waited::Interrupted {
+                if let Some(reply) = self.pass(line, &mut stall)? {
+                    return Ok(Some(reply));
+                }
+            }
+            line.draw(self.mode)?;
+        }
+        if let Some(turn) = line.turn()? {
+            while self.wait(Arc::clone(&turn))? == Waited::Interrupted {
+                if let Some(reply) = self.pass(line, &mut stall)? {
+                    return Ok(Some(reply));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes the lock without the turn if the host that is first does not move.
+    fn pass(&self, line: &Line, stall: &mut Stall) -> Result<Option<Reply>, Error> {
+        if self.joins {
+            // The first host waits for this one to unlock.
+            return Ok(None);
+        }
+        let description = &*self.description;
+        let kernel = &description.kernel;
+        let Some(head) = line.head() else {
+            return Ok(None);
+        };
+        let is_free = || kernel.is_free().unwrap_or(false);
+        if !stall.look(head, is_free, Instant::now()) {
+            return Ok(None);
+        }
+        // More readers must not pass a host that waits for readers to go.
+        if self.mode == Mode::Shared && !kernel.is_free()? || !kernel.try_lock(self.mode)? {
+            return Ok(None);
+        }
+        line.pass(head);
+        tracing::debug!(target: "clasp::order", "passed a host that does not move");
+        description.taken(true).map(Some)
+    }
+
+    fn take(&self) -> Result<Reply, Stop> {
+        let description = &*self.description;
+        if self.tries {
+            let tried = description.try_lock(self.mode, true)?;
+            if tried.answer != Answer::Busy {
+                return Ok(tried);
+            }
+        }
+        if let Some(line) = &description.line
+            && let Some(reply) = self.wait_for_turn(line)?
+        {
+            return Ok(reply);
+        }
+        if self.joins {
+            return Ok(match description.kernel.is_linked()? {
+                true => Answer::Granted.into(),
+                false => Answer::Gone.into(),
+            });
+        }
+        let call = description.kernel.wait(self.mode)?;
+        loop {
+            match self.wait(Arc::clone(&call)) {
+                Ok(Waited::Interrupted) => {}
+                Ok(waited) => return Ok(description.waited(Ok(waited))?),
+                Err(stop) => {
+                    // A grant may have raced, and the description may live on in
+                    // a forked child.
+                    description.kernel.unlock()?;
+                    return Err(stop);
+                }
+            }
+        }
+    }
+}
+
+impl<K: Kernel> Description<K> {
+    /// The end of a wait for the lock.
+    fn waited(&self, result: Result<Waited, Error>) -> Result<Reply, Error> {
+        match result {
+            Ok(Waited::Granted) => self.taken(true),
+            Ok(_) => {
+                self.kernel.unlock()?;
+                Ok(Answer::Busy.into())
+            }
+            Err(error) => {
+                // Half of it may be held, where a lock has two halves.
+                self.kernel.unlock()?;
+                Err(error)
+            }
+        }
+    }
+}
+
+impl<K: Kernel> Pending for Wait<K> {
+    fn cancel(&self, keep_place: bool) -> Cancel {
+        let mut state = self.state.lock();
+        state.cancelled = Some(keep_place);
+        match &state.call {
+            Some(call) => call.cancel(),
+            None => Cancel::Requested,
+        }
+    }
+
+    fn sweep(&self) {
+        if let Some(call) = &self.state.lock().call {
+            call.interrupt();
+        }
+    }
+}
+
+impl<K: Kernel> Blocking for Wait<K> {
+    fn run(&self) -> Result<Reply, Error> {
+        let result = self.take();
+        if let Some(line) = &self.description.line {
+            let keeps = self.state.lock().cancelled == Some(true);
+            match &result {
+                Err(Stop::Cancelled) if keeps => line.pause(),
+                _ => line.leave(),
+            }
+        }
+        match result {
+            Ok(reply) => Ok(reply),
+            Err(Stop::Cancelled) => Ok(Answer::Busy.into()),
+            Err(Stop::Failed(error)) => Err(error),
+        }
+    }
+}
+
+/// A wait that needs no thread.
+struct ByItself(Arc<dyn Call>);
+
+impl Pending for ByItself {
+    fn cancel(&self, _: bool) -> Cancel {
+        self.0.cancel()
     }
 }

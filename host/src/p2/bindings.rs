@@ -6,16 +6,18 @@ mod generated {
         path: "wit/p2",
         world: "clasp:locks/imports",
         imports: {
-            // The one function that waits.
+            // The functions that may wait. A guest that tries in a loop gives
+            // way to the other tasks of its executor.
             "clasp:locks/types.[method]lock.acquire": async | trappable,
+            "clasp:locks/types.[method]lock.try-acquire": async | trappable,
             default: trappable,
         },
         with: {
             "wasi:io/poll": wasmtime_wasi_io::bindings::wasi::io::poll,
-            "clasp:locks/types.lockspace": crate::p2::host::LockspaceResource,
-            "clasp:locks/types.lock": crate::p2::host::LockResource,
-            "clasp:locks/types.guard": crate::p2::host::GuardResource,
-            "clasp:locks/types.future-guard": crate::p2::host::FutureGuardResource,
+            "clasp:locks/types.lockspace": crate::p2::resources::LockspaceResource,
+            "clasp:locks/types.lock": crate::p2::resources::LockResource,
+            "clasp:locks/types.guard": crate::p2::resources::GuardResource,
+            "clasp:locks/types.future-guard": crate::p2::resources::FutureGuardResource,
         },
         require_store_data_send: true,
     });
@@ -34,10 +36,10 @@ pub mod sync {
             with: {
                 "wasi:io/poll": wasmtime_wasi_io::bindings::wasi::io::poll,
                 "clasp:locks/preopens": crate::p2::bindings::preopens,
-                "clasp:locks/types.lockspace": crate::p2::host::LockspaceResource,
-                "clasp:locks/types.lock": crate::p2::host::LockResource,
-                "clasp:locks/types.guard": crate::p2::host::GuardResource,
-                "clasp:locks/types.future-guard": crate::p2::host::FutureGuardResource,
+                "clasp:locks/types.lockspace": crate::p2::resources::LockspaceResource,
+                "clasp:locks/types.lock": crate::p2::resources::LockResource,
+                "clasp:locks/types.guard": crate::p2::resources::GuardResource,
+                "clasp:locks/types.future-guard": crate::p2::resources::FutureGuardResource,
             },
             require_store_data_send: true,
         });

@@ -1,82 +1,24 @@
 //! The host functions: they translate between the guest's handles and the
 //! engine, and decide nothing.
 
-use super::bindings::preopens;
+use super::{
+    bindings::preopens,
+    resources::{
+        Ended, FutureGuardResource, GuardResource, LockResource, LockspaceResource, Request, lock,
+    },
+};
 use crate::LocksCtxView;
-use clasp_engine::{Acquire, Error, ErrorKind, Guard, Lock, Mode};
+use clasp_engine::{Error, ErrorKind, Guard, Mode};
 use std::{
-    future::{Future, poll_fn},
-    pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, Waker},
+    sync::{Arc, Mutex},
+    task::{Context, Waker},
     time::Duration,
 };
 use wasmtime::{
     Result,
     component::{Resource, ResourceTable},
 };
-use wasmtime_wasi_io::poll::{DynPollable, Pollable, subscribe};
-
-/// The resource `lockspace`. It has no entry in the table: the handle's number
-/// is the place of the grant in the context, so that a guest cannot fill the
-/// table with handles that no quota counts.
-#[derive(Debug)]
-pub struct LockspaceResource;
-
-/// The resource `lock`.
-#[derive(Debug)]
-pub struct LockResource(Lock);
-
-/// The resource `guard`.
-#[derive(Debug)]
-pub struct GuardResource(Guard);
-
-/// The resource `future-guard`.
-#[derive(Debug)]
-pub struct FutureGuardResource(Arc<Mutex<Request>>);
-
-/// A request and, once it has ended, its outcome. A pollable that outlives its
-/// `future-guard` shares it.
-#[derive(Debug)]
-enum Request {
-    Waiting(Acquire),
-    Ended(Result<Guard, Error>),
-    Taken,
-}
-
-impl Request {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if let Request::Waiting(acquire) = self {
-            match Pin::new(acquire).poll(cx) {
-                Poll::Ready(outcome) => *self = Request::Ended(outcome),
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-        Poll::Ready(())
-    }
-}
-
-fn lock(request: &Mutex<Request>) -> MutexGuard<'_, Request> {
-    request.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Drop for FutureGuardResource {
-    fn drop(&mut self) {
-        // A pollable may live on, the request may not.
-        let request = std::mem::replace(&mut *lock(&self.0), Request::Taken);
-        drop(request);
-    }
-}
-
-/// Ready when the request has ended or its `future-guard` is gone.
-struct Ended(Arc<Mutex<Request>>);
-
-#[wasmtime_wasi_io::async_trait]
-impl Pollable for Ended {
-    async fn ready(&mut self) {
-        poll_fn(|cx| lock(&self.0).poll(cx)).await;
-    }
-}
+use wasmtime_wasi_io::poll::{DynPollable, subscribe};
 
 /// Puts a resource into the table; a full table is a quota like any other.
 fn push<T: Send + 'static>(table: &mut ResourceTable, resource: T) -> Result<Resource<T>, Error> {
@@ -163,8 +105,7 @@ impl preopens::Host for LocksCtxView<'_> {
     }
 }
 
-/// The traits of one of the two sets of bindings, which differ in `acquire`
-/// alone.
+/// The traits of one of the two sets of bindings, which differ in what may wait.
 macro_rules! translate {
     ($types:path, { $($acquire:item)* }) => {
         const _: () = {
@@ -232,15 +173,6 @@ macro_rules! translate {
                     Ok(self.table.get(&lock)?.0.name().to_owned())
                 }
 
-                fn try_acquire(
-                    &mut self,
-                    lock: Resource<LockResource>,
-                    mode: types::Mode,
-                ) -> Result<Result<Resource<GuardResource>, types::ErrorCode>> {
-                    let guard = self.table.get(&lock)?.0.try_acquire(mode.into());
-                    Ok(self.guard(guard).map_err(Into::into))
-                }
-
                 $($acquire)*
 
                 fn start_acquire(
@@ -306,6 +238,20 @@ macro_rules! translate {
 }
 
 translate!(super::bindings::types, {
+    async fn try_acquire(
+        &mut self,
+        lock: Resource<LockResource>,
+        mode: types::Mode,
+    ) -> Result<Result<Resource<GuardResource>, types::ErrorCode>> {
+        let guard = self
+            .table
+            .get(&lock)?
+            .0
+            .try_acquire_async(mode.into())
+            .await;
+        Ok(self.guard(guard).map_err(Into::into))
+    }
+
     async fn acquire(
         &mut self,
         lock: Resource<LockResource>,
@@ -319,6 +265,15 @@ translate!(super::bindings::types, {
 });
 
 translate!(super::bindings::sync::types, {
+    fn try_acquire(
+        &mut self,
+        lock: Resource<LockResource>,
+        mode: types::Mode,
+    ) -> Result<Result<Resource<GuardResource>, types::ErrorCode>> {
+        let guard = self.table.get(&lock)?.0.try_acquire(mode.into());
+        Ok(self.guard(guard).map_err(Into::into))
+    }
+
     fn acquire(
         &mut self,
         lock: Resource<LockResource>,

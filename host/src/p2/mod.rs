@@ -2,8 +2,9 @@
 
 pub mod bindings;
 mod host;
+mod resources;
 
-pub use host::{FutureGuardResource, GuardResource, LockResource, LockspaceResource};
+pub use resources::{FutureGuardResource, GuardResource, LockResource, LockspaceResource};
 
 use crate::{LocksView, view::Locks};
 use wasmtime::component::Linker;

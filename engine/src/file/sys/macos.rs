@@ -7,13 +7,21 @@
 //! `ENOTSUP` to every request for an open file description, so that a request
 //! can be made anew with `flock` without a note of it.
 
-pub(crate) use super::{no_order::*, no_signal::*, unix::*};
+pub(crate) use super::{
+    no_order::*,
+    no_signal::*,
+    unix::{check_name, classify, is_read_only, look_up, numbers, prepare, set_creation_mode},
+};
 
-use super::unix::operation;
+use super::unix::{is_linked, operation};
 use crate::{
     Error, Mode,
-    backend::{Cancel, Wait, Waited},
-    file::{Family, FileSystem, Order},
+    backend::Cancel,
+    file::{
+        Family, FileSystem, Order,
+        error::{translate, translated},
+        kernel::{Call, Kernel, Waited},
+    },
 };
 use rustix::{
     fs::{FlockOperation, flock},
@@ -99,12 +107,13 @@ pub(crate) fn is_free(file: impl AsFd, family: Family) -> io::Result<bool> {
     }
 }
 
-/// Makes an exclusive lock that is held a shared one, with nobody in between;
-/// `false` where that cannot be done: `flock` drops the one to take the other.
-pub(crate) fn downgrade(file: impl AsFd, _: Family) -> io::Result<bool> {
-    match set(file.as_fd(), libc::F_OFD_SETLK, libc::F_RDLCK) {
-        Ok(_) => Ok(true),
-        Err(Errno::NOTSUP) => Ok(false),
+/// Converts the lock that is held; `None` where that cannot be done in place:
+/// `flock` drops the one to take the other.
+fn convert(file: BorrowedFd<'_>, to: Mode) -> io::Result<Option<bool>> {
+    match set(file, libc::F_OFD_SETLK, kind(to)) {
+        Ok(_) => Ok(Some(true)),
+        Err(Errno::AGAIN | Errno::ACCESS) => Ok(Some(false)),
+        Err(Errno::NOTSUP) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
@@ -162,13 +171,54 @@ fn answer(result: libc::c_int) -> Result<(), Errno> {
     Err(Errno::from_raw_os_error(number.unwrap_or(libc::EIO)))
 }
 
-/// Waits need nothing that they could leave to the next.
-#[derive(Debug, Default)]
-pub(crate) struct Spare;
+/// One open file description.
+pub(crate) struct NativeFile {
+    file: Arc<File>,
+    family: Family,
+}
 
-impl Spare {
-    pub(crate) fn new(_: FileSystem) -> Spare {
-        Spare
+impl NativeFile {
+    pub(crate) fn new(file: File, family: Family, _: FileSystem) -> NativeFile {
+        NativeFile {
+            file: Arc::new(file),
+            family,
+        }
+    }
+}
+
+impl Kernel for NativeFile {
+    fn try_lock(&self, mode: Mode) -> Result<bool, Error> {
+        translated(try_lock(&self.file, self.family, mode))
+    }
+
+    fn unlock(&self) -> Result<(), Error> {
+        translated(unlock(&self.file, self.family))
+    }
+
+    fn is_free(&self) -> Result<bool, Error> {
+        translated(is_free(&self.file, self.family))
+    }
+
+    fn converts(&self) -> bool {
+        true
+    }
+
+    fn convert(&self, to: Mode) -> Result<bool, Error> {
+        // Where it cannot be done, the next requests wait for an unlock.
+        translated(convert(self.file.as_fd(), to)).map(|done| done.unwrap_or(false))
+    }
+
+    fn is_linked(&self) -> Result<bool, Error> {
+        translated(is_linked(&self.file))
+    }
+
+    fn wait(&self, mode: Mode) -> Result<Arc<dyn Call>, Error> {
+        Ok(Arc::new(SlicedWait {
+            file: Arc::clone(&self.file),
+            mode,
+            cancelled: AtomicBool::new(false),
+            stays: AtomicBool::new(false),
+        }))
     }
 }
 
@@ -177,7 +227,7 @@ impl Spare {
 /// With locks of descriptions it waits in slices, since no signal ends a wait
 /// for sure: one that comes just before the system call is lost. A wait for
 /// `flock` cannot be ended at all.
-pub(crate) struct KernelWait {
+struct SlicedWait {
     file: Arc<File>,
     mode: Mode,
     cancelled: AtomicBool,
@@ -185,28 +235,12 @@ pub(crate) struct KernelWait {
     stays: AtomicBool,
 }
 
-impl KernelWait {
-    pub(crate) fn new(
-        file: &Arc<File>,
-        _: &Arc<Spare>,
-        _: Family,
-        mode: Mode,
-    ) -> io::Result<KernelWait> {
-        Ok(KernelWait {
-            file: Arc::clone(file),
-            mode,
-            cancelled: AtomicBool::new(false),
-            stays: AtomicBool::new(false),
-        })
-    }
-}
-
-impl Wait for KernelWait {
+impl Call for SlicedWait {
     fn run(&self) -> Result<Waited, Error> {
         let file = self.file.as_fd();
         loop {
-            // After `stays` is set, for whoever cancels looks at them in the
-            // other order.
+            // After `stays` is set, for `cancel` looks at them in the other
+            // order.
             if self.cancelled.load(Ordering::SeqCst) {
                 return Ok(Waited::Cancelled);
             }
@@ -219,7 +253,7 @@ impl Wait for KernelWait {
                 Ok(()) => return Ok(Waited::Granted),
                 Err(Errno::TIMEDOUT | Errno::INTR) => {}
                 Err(Errno::NOTSUP) if !self.stays.swap(true, Ordering::SeqCst) => {}
-                Err(error) => return Err(Error::from_io(&error.into())),
+                Err(error) => return Err(translate(&error.into())),
             }
         }
     }
@@ -227,9 +261,9 @@ impl Wait for KernelWait {
     fn cancel(&self) -> Cancel {
         self.cancelled.store(true, Ordering::SeqCst);
         if self.stays.load(Ordering::SeqCst) {
-            Cancel::Abandoned
+            Cancel::Impossible
         } else {
-            Cancel::Prompt
+            Cancel::Requested
         }
     }
 }

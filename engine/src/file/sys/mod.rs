@@ -47,15 +47,16 @@ pub(crate) type Numbers = (u64, u128);
 /// Chooses the signal that ends kernel waits, instead of `SIGRTMIN + 7`.
 ///
 /// A thread that waits in the kernel for a lock can be called back by a signal
-/// only. The engine needs one real-time signal of the process for that, which
-/// nobody else handles. Call this before the first wait; it counts for the
-/// whole process. `None` does without: a wait that is given up then stays in
-/// the kernel, on its thread, until the lock is free, and may keep readers out
-/// until then.
+/// only. The engine needs one real-time signal of the process for that, which no
+/// other code handles. Call this before the first lock is opened: opening one
+/// with the order `fair` chooses the default, and so does the first wait. The
+/// choice counts for the whole process. `None` does without: a wait that is given
+/// up then stays in the kernel, on its thread, until the lock is free, and may
+/// keep readers out until then; and hosts have no order.
 ///
 /// # Errors
-/// [`Unavailable`](crate::ErrorKind::Unavailable) if the signal is handled by
-/// somebody else, or a choice was made before;
+/// [`Unavailable`](crate::ErrorKind::Unavailable) if other code handles the
+/// signal, or a choice was made before;
 /// [`Unsupported`](crate::ErrorKind::Unsupported) where no signal is needed.
 pub fn set_wake_signal(signal: Option<i32>) -> Result<(), Error> {
     choose_wake_signal(signal)
@@ -66,13 +67,17 @@ pub fn set_wake_signal(signal: Option<i32>) -> Result<(), Error> {
 /// or, where there is no `/dev/shm`, `/tmp/clasp-UID`.
 ///
 /// Hosts have an order if they use the same folder. One that several users, or
-/// several containers, can write to gives them one; whoever can open its files
-/// can keep others from their turn, though not from the locks. Up to 256 empty
-/// files are created in it, with mode `0666` less the umask. Call this before
-/// the first lock is opened; it counts for the whole process.
+/// several containers, can write to gives them one; a process that can open its
+/// files can keep others from their turn, though not from the locks. Up to 256
+/// empty files are created in it, which those may read and write who may do so
+/// with the folder. A folder that is removed is opened again by its path when a
+/// host looks for it next. Call this before the first lock is opened; it counts
+/// for the whole process.
 ///
 /// # Errors
 /// If it is no directory that can be opened;
+/// [`Unsupported`](crate::ErrorKind::Unsupported) if it is not on a local file
+/// system, such as tmpfs;
 /// [`Unavailable`](crate::ErrorKind::Unavailable) if a choice was made before;
 /// [`Unsupported`](crate::ErrorKind::Unsupported) where there is no such order.
 pub fn set_order_folder(path: impl AsRef<Path>) -> Result<(), Error> {

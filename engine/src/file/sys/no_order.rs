@@ -1,10 +1,7 @@
 //! Systems on which the hosts that wait for a lock file have no order.
 
-use crate::{
-    Error, ErrorKind, Mode,
-    backend::{Tickets, Turn},
-};
-use std::{path::Path, sync::Arc};
+use crate::{Error, ErrorKind, file::kernel::Bytes};
+use std::path::Path;
 
 pub(crate) fn choose_order_folder(_: &Path) -> Result<(), Error> {
     Err(Error::new(
@@ -13,21 +10,7 @@ pub(crate) fn choose_order_folder(_: &Path) -> Result<(), Error> {
     ))
 }
 
-/// Never made: [`new`](FileTickets::new) has none.
-pub(crate) enum FileTickets {}
-
-impl FileTickets {
-    pub(crate) fn new(_: u64, _: u128) -> Option<FileTickets> {
-        None
-    }
-}
-
-impl Tickets for FileTickets {
-    fn others_wait(&self, _: Mode) -> bool {
-        match *self {}
-    }
-
-    fn begin_turn(&self, _: Mode) -> Result<Arc<dyn Turn>, Error> {
-        match *self {}
-    }
+/// There is none.
+pub(crate) fn order_file(_: usize) -> Option<Box<dyn Bytes>> {
+    None
 }

@@ -6,8 +6,10 @@ pub(crate) use super::{no_order::*, no_signal::*};
 use super::Numbers;
 use crate::{
     Error, ErrorKind, LockName, Mode,
-    backend::{Cancel, Wait, Waited},
-    file::{Family, FileSystem, Order},
+    file::{
+        Family, FileSystem, Order,
+        kernel::{Call, Kernel},
+    },
 };
 use cap_std::fs::{Dir, Metadata, OpenOptions};
 use std::{fs::File, io, path::Path, sync::Arc};
@@ -47,14 +49,11 @@ pub(crate) fn look_up(_: &Dir, _: &Path) -> io::Result<Numbers> {
     unsupported()
 }
 
-pub(crate) fn is_linked(_: &File) -> io::Result<bool> {
-    unsupported()
-}
-
 pub(crate) fn file_system<T>(_: T) -> io::Result<FileSystem> {
     unsupported()
 }
 
+#[cfg(feature = "conformance")]
 pub(crate) fn try_lock(_: &File, _: Family, _: Mode) -> io::Result<bool> {
     unsupported()
 }
@@ -64,42 +63,50 @@ pub(crate) fn lock(_: &File, _: Family, _: Mode) -> io::Result<()> {
     unsupported()
 }
 
+#[cfg(feature = "conformance")]
 pub(crate) fn unlock(_: &File, _: Family) -> io::Result<()> {
     unsupported()
 }
 
-pub(crate) fn is_free(_: &File, _: Family) -> io::Result<bool> {
-    unsupported()
-}
+/// Never used: `file_system` fails before.
+pub(crate) struct NativeFile;
 
-pub(crate) fn downgrade(_: &File, _: Family) -> io::Result<bool> {
-    unsupported()
-}
-
-#[derive(Debug, Default)]
-pub(crate) struct Spare;
-
-impl Spare {
-    pub(crate) fn new(_: FileSystem) -> Spare {
-        Spare
+impl NativeFile {
+    pub(crate) fn new(_: File, _: Family, _: FileSystem) -> NativeFile {
+        NativeFile
     }
 }
 
-/// Never made: [`new`](KernelWait::new) always fails.
-pub(crate) enum KernelWait {}
-
-impl KernelWait {
-    pub(crate) fn new(_: &File, _: &Arc<Spare>, _: Family, _: Mode) -> io::Result<KernelWait> {
-        unsupported()
-    }
+fn no<T>() -> Result<T, Error> {
+    Err(ErrorKind::Unsupported.into())
 }
 
-impl Wait for KernelWait {
-    fn run(&self) -> Result<Waited, Error> {
-        match *self {}
+impl Kernel for NativeFile {
+    fn try_lock(&self, _: Mode) -> Result<bool, Error> {
+        no()
     }
 
-    fn cancel(&self) -> Cancel {
-        match *self {}
+    fn unlock(&self) -> Result<(), Error> {
+        no()
+    }
+
+    fn is_free(&self) -> Result<bool, Error> {
+        no()
+    }
+
+    fn converts(&self) -> bool {
+        false
+    }
+
+    fn convert(&self, _: Mode) -> Result<bool, Error> {
+        no()
+    }
+
+    fn is_linked(&self) -> Result<bool, Error> {
+        no()
+    }
+
+    fn wait(&self, _: Mode) -> Result<Arc<dyn Call>, Error> {
+        no()
     }
 }

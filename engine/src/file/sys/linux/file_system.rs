@@ -34,6 +34,7 @@ const LOCAL: &[(FsWord, &str, bool)] = &[
     (0x7366_746e, "NTFS", false),
     (0x5346_544e, "NTFS", false),
     (0x9660, "ISO 9660", false),
+    (0x6265_6572, "sysfs", false),
 ];
 
 /// FUSE file systems that serve files of this machine, by the type that

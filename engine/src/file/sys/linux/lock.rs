@@ -2,7 +2,10 @@
 //! the two together.
 
 use super::super::unix::operation;
-use crate::{Mode, file::Family};
+use crate::{
+    Mode,
+    file::{Family, kernel::Range},
+};
 use rustix::{
     fs::{FlockOperation, flock},
     io::Errno,
@@ -106,15 +109,6 @@ pub(crate) fn is_free(file: impl AsFd, family: Family) -> io::Result<bool> {
     }
 }
 
-/// Makes an exclusive lock that is held a shared one, with nobody in between;
-/// `false` where that cannot be done: `flock` drops the one to take the other.
-pub(crate) fn downgrade(file: impl AsFd, family: Family) -> io::Result<bool> {
-    match family {
-        Family::Posix => try_lock(file, family, Mode::Shared),
-        Family::Flock | Family::Both | Family::LockFileEx => Ok(false),
-    }
-}
-
 fn unlock_fcntl(file: BorrowedFd<'_>) -> Result<(), Errno> {
     set(file, libc::F_OFD_SETLK, libc::F_UNLCK, WHOLE)
 }
@@ -126,25 +120,8 @@ fn kind(mode: Mode) -> libc::c_int {
     }
 }
 
-/// Bytes of a file: the first, and how many.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Range {
-    pub(super) start: i64,
-    pub(super) len: i64,
-}
-
 /// From the first byte to whatever the end will be.
 const WHOLE: Range = Range { start: 0, len: 0 };
-
-impl Range {
-    /// From one byte up to another, which is not in it.
-    pub(super) fn between(start: i64, end: i64) -> Range {
-        Range {
-            start,
-            len: end - start,
-        }
-    }
-}
 
 /// Takes a lock on a range, and waits for it if `wait`.
 pub(super) fn lock_range(

@@ -2,19 +2,21 @@
 
 mod file_system;
 mod lock;
-mod tickets;
+mod native;
+mod order;
 mod wait;
 mod wake;
 
 pub(crate) use file_system::file_system;
 #[cfg(feature = "conformance")]
-pub(crate) use lock::lock;
-pub(crate) use lock::{downgrade, is_free, try_lock, unlock};
-pub(crate) use tickets::{FileTickets, choose_order_folder};
-pub(crate) use wait::{KernelWait, Spare};
+pub(crate) use lock::{lock, try_lock, unlock};
+pub(crate) use native::NativeFile;
+pub(crate) use order::{choose_order_folder, order_file};
 pub(crate) use wake::choose_wake_signal;
 
-pub(crate) use super::unix::*;
+pub(crate) use super::unix::{
+    check_name, classify, is_read_only, look_up, numbers, prepare, set_creation_mode,
+};
 use crate::file::{Family, Order};
 
 /// The default first.

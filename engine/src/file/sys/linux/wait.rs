@@ -1,10 +1,13 @@
-//! Waits in the kernel, and their end.
+//! Waits in the kernel that can be ended.
 
-use super::{lock::lock_interruptibly, wake};
+use super::wake;
 use crate::{
-    Error, Mode,
-    backend::{Cancel, Wait, Waited},
-    file::{Family, FileSystem},
+    Error,
+    backend::Cancel,
+    file::{
+        error::translate,
+        kernel::{Call, Waited},
+    },
     sync::Mutex,
 };
 use rustix::io::Errno;
@@ -14,61 +17,23 @@ use std::{
     sync::Arc,
 };
 
-/// A request that waits in the kernel for a lock.
-pub(crate) struct KernelWait {
-    call: Call,
-    family: Family,
-    mode: Mode,
-}
-
-impl KernelWait {
-    pub(crate) fn new(
-        file: impl AsFd,
-        spare: &Arc<Spare>,
-        family: Family,
-        mode: Mode,
-    ) -> io::Result<KernelWait> {
-        Ok(KernelWait {
-            call: Call::new(file, spare)?,
-            family,
-            mode,
-        })
-    }
-}
-
-impl Wait for KernelWait {
-    fn run(&self) -> Result<Waited, Error> {
-        self.call
-            .run(|file| lock_interruptibly(file, self.family, self.mode))
-    }
-
-    fn cancel(&self) -> Cancel {
-        self.call.cancel()
-    }
-}
-
-/// Something that waits in the kernel, on a descriptor of its own for the
-/// description that is to hold the lock.
+/// A system call that waits, on a descriptor of its own for the description that
+/// is to hold the lock.
 ///
-/// Cancelling takes the descriptor from the wait, not the description: what a
-/// racing grant has left on it, the engine unlocks explicitly once `run` has
-/// returned. Closing would not do, since a forked child may share it.
-pub(super) struct Call {
+/// Cancelling takes the descriptor from the call, not the description: what a
+/// racing grant has left on it is unlocked explicitly once the call has ended.
+/// Closing would not do, since a forked child may share the description.
+pub(super) struct InterruptibleCall<F> {
     /// Taken out on drop only.
     descriptor: Option<OwnedFd>,
-    spare: Arc<Spare>,
+    cache: Arc<DescriptorCache>,
     state: Mutex<State>,
+    f: F,
 }
 
-/// A descriptor that a wait has left for the next one on the same description.
+/// A descriptor that a call has left for the next one on the same description.
 #[derive(Debug, Default)]
-pub(crate) struct Spare(Mutex<Option<OwnedFd>>);
-
-impl Spare {
-    pub(crate) fn new(_: FileSystem) -> Spare {
-        Spare::default()
-    }
-}
+pub(super) struct DescriptorCache(Mutex<Option<OwnedFd>>);
 
 struct State {
     cancelled: bool,
@@ -77,22 +42,29 @@ struct State {
     running: bool,
 }
 
-impl Call {
-    pub(super) fn new(file: impl AsFd, spare: &Arc<Spare>) -> io::Result<Call> {
+impl<F: Fn(BorrowedFd<'_>) -> Result<(), Errno>> InterruptibleCall<F> {
+    pub(super) fn new(
+        file: impl AsFd,
+        cache: &Arc<DescriptorCache>,
+        f: F,
+    ) -> io::Result<InterruptibleCall<F>> {
         // Opened now, so that cancelling cannot fail for want of it.
-        wake::unlockable()?;
-        let descriptor = match spare.0.lock().take() {
+        wake::dead_descriptor()?;
+        let cached = cache.0.lock().take();
+        let descriptor = match cached {
             Some(descriptor) => descriptor,
-            None => rustix::io::fcntl_dupfd_cloexec(file, 0)?,
+            // Beyond those of standard input and output, which may be closed.
+            None => rustix::io::fcntl_dupfd_cloexec(file, 3)?,
         };
-        Ok(Call {
+        Ok(InterruptibleCall {
             descriptor: Some(descriptor),
-            spare: Arc::clone(spare),
+            cache: Arc::clone(cache),
             state: Mutex::new(State {
                 cancelled: false,
                 thread: None,
                 running: false,
             }),
+            f,
         })
     }
 
@@ -100,24 +72,13 @@ impl Call {
         // There is one until this is dropped.
         self.descriptor.as_ref().map(AsFd::as_fd).ok_or(Errno::BADF)
     }
+}
 
-    /// Calls `f` until it ends other than by somebody else's signal, or this
-    /// is cancelled.
-    fn call(&self, f: impl Fn(BorrowedFd<'_>) -> Result<(), Errno>) -> Result<(), Errno> {
-        loop {
-            match f(self.descriptor()?) {
-                Err(Errno::INTR) if !self.state.lock().cancelled => {}
-                ended => return ended,
-            }
-        }
-    }
-
-    /// Waits on the calling thread, by a call that is made again when a signal
-    /// interrupts it, and that any error ends.
-    pub(super) fn run(
-        &self,
-        f: impl Fn(BorrowedFd<'_>) -> Result<(), Errno>,
-    ) -> Result<Waited, Error> {
+impl<F> Call for InterruptibleCall<F>
+where
+    F: Fn(BorrowedFd<'_>) -> Result<(), Errno> + Send + Sync,
+{
+    fn run(&self) -> Result<Waited, Error> {
         let thread = wake::Wakeable::current();
         {
             let mut state = self.state.lock();
@@ -127,9 +88,10 @@ impl Call {
             state.thread = thread;
             state.running = true;
         }
+        let call = || (self.f)(self.descriptor()?);
         let result = match thread {
-            Some(thread) => thread.listening(|| self.call(f)),
-            None => self.call(f),
+            Some(thread) => thread.listening(call),
+            None => call(),
         };
         let mut state = self.state.lock();
         state.thread = None;
@@ -139,41 +101,50 @@ impl Call {
         }
         match result {
             Ok(()) => Ok(Waited::Granted),
-            Err(error) => Err(Error::from_io(&error.into())),
+            Err(Errno::INTR) => Ok(Waited::Interrupted),
+            Err(error) => Err(translate(&error.into())),
         }
     }
 
-    pub(super) fn cancel(&self) -> Cancel {
+    fn cancel(&self) -> Cancel {
         let mut state = self.state.lock();
         state.cancelled = true;
         match state.thread {
             Some(thread) => {
-                let disarmed = self.descriptor().map_err(io::Error::from);
+                let invalidated = self.descriptor().map_err(io::Error::from);
                 // SAFETY: the descriptor was made for waits and is private to
-                // this one; `call` ends on any error once we are cancelled.
-                let disarmed = disarmed.and_then(|own| unsafe { wake::disarm(own) });
+                // this one; `run` ends on any error once it is cancelled.
+                let invalidated = invalidated.and_then(|own| unsafe { wake::invalidate(own) });
                 // SAFETY: the thread takes itself out of `state` before it
-                // leaves `run`, and we hold `state`.
+                // leaves `run`, and `state` is locked.
                 unsafe { thread.interrupt() };
-                match disarmed {
-                    Ok(()) => Cancel::Prompt,
+                match invalidated {
+                    Ok(()) => Cancel::Requested,
                     Err(error) => {
                         tracing::warn!(target: "clasp::wait", %error, "cannot end a wait");
-                        Cancel::Abandoned
+                        Cancel::Impossible
                     }
                 }
             }
-            None if state.running => Cancel::Abandoned,
-            None => Cancel::Prompt,
+            None if state.running => Cancel::Impossible,
+            None => Cancel::Requested,
+        }
+    }
+
+    fn interrupt(&self) {
+        if let Some(thread) = self.state.lock().thread {
+            // SAFETY: the thread takes itself out of `state` before it leaves
+            // `run`, and `state` is locked.
+            unsafe { thread.interrupt() };
         }
     }
 }
 
-impl Drop for Call {
+impl<F> Drop for InterruptibleCall<F> {
     fn drop(&mut self) {
         // One that was cancelled leads to the description no more.
         if !self.state.lock().cancelled {
-            *self.spare.0.lock() = self.descriptor.take();
+            *self.cache.0.lock() = self.descriptor.take();
         }
     }
 }

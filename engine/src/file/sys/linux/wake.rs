@@ -79,12 +79,14 @@ fn install(signal: libc::c_int) -> io::Result<()> {
     let old = unsafe { old.assume_init() };
     if old.sa_sigaction != libc::SIG_DFL {
         return Err(io::Error::other(format!(
-            "signal {signal} is handled by somebody else"
+            "signal {signal} is handled by other code of the process"
         )));
     }
-    // SAFETY: zeroed is a valid `sigaction`: no flags, so system calls are not
-    // restarted, and an empty mask on Linux.
+    // SAFETY: zeroed is a valid `sigaction`, with an empty mask on Linux.
     let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
+    // Without `SA_RESTART`, so that system calls return; on the alternative stack
+    // of threads that have one, whose own may be small.
+    action.sa_flags = libc::SA_ONSTACK;
     action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as libc::sighandler_t;
     // SAFETY: the handler is a function that does nothing, which is safe in
     // any signal context, and lives as long as the program.
@@ -150,8 +152,8 @@ impl Wakeable {
 /// # Safety
 /// The descriptor must belong to the caller's wait alone: whoever uses it
 /// concurrently must be content with `EBADF`.
-pub(super) unsafe fn disarm(descriptor: BorrowedFd<'_>) -> io::Result<()> {
-    let dead = unlockable()?;
+pub(super) unsafe fn invalidate(descriptor: BorrowedFd<'_>) -> io::Result<()> {
+    let dead = dead_descriptor()?;
     // SAFETY: both descriptors are open, and nobody else relies on what the
     // second one refers to, says the caller.
     let result = unsafe { libc::dup3(dead.as_raw_fd(), descriptor.as_raw_fd(), libc::O_CLOEXEC) };
@@ -162,7 +164,7 @@ pub(super) unsafe fn disarm(descriptor: BorrowedFd<'_>) -> io::Result<()> {
 }
 
 /// A descriptor on which every lock request fails with `EBADF`.
-pub(super) fn unlockable() -> io::Result<&'static OwnedFd> {
+pub(super) fn dead_descriptor() -> io::Result<&'static OwnedFd> {
     static DEAD: OnceLock<OwnedFd> = OnceLock::new();
     if let Some(dead) = DEAD.get() {
         return Ok(dead);

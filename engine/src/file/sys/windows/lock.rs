@@ -68,21 +68,6 @@ pub(crate) fn try_lock(file: impl AsHandle, _: Family, mode: Mode) -> io::Result
     }
 }
 
-/// Takes a lock and waits for it.
-#[cfg(feature = "conformance")]
-pub(crate) fn lock(file: &File, _: Family, mode: Mode) -> io::Result<()> {
-    use super::polled::{self, Polled};
-
-    // A duplicate stands for the same open file, whose lock it is.
-    let file = Arc::new(file.try_clone()?);
-    let waited = if polled::is_needed() {
-        Polled::new(file, mode).run()
-    } else {
-        operation(file, mode).run()
-    };
-    waited.map(drop)
-}
-
 /// Drops the lock, also if there is none.
 pub(crate) fn unlock(file: impl AsHandle, _: Family) -> io::Result<()> {
     let mut overlapped = OVERLAPPED::default();
@@ -115,10 +100,4 @@ pub(crate) fn is_free(file: impl AsHandle, family: Family) -> io::Result<bool> {
         unlock(&file, family)?;
     }
     Ok(free)
-}
-
-/// Not yet: a shared lock can be laid over an exclusive one, which the next
-/// unlock then takes away.
-pub(crate) fn downgrade(_: impl AsHandle, _: Family) -> io::Result<bool> {
-    Ok(false)
 }

@@ -9,12 +9,13 @@ mod port;
 mod wait;
 
 pub(crate) use super::{no_order::*, no_signal::*};
-pub(crate) use identity::{file_system, is_linked, look_up, numbers};
+pub(crate) use identity::{file_system, look_up, numbers};
 #[cfg(feature = "conformance")]
-pub(crate) use lock::lock;
-pub(crate) use lock::{downgrade, is_free, try_lock, unlock};
+pub(crate) use lock::{try_lock, unlock};
 pub(crate) use names::check_name;
-pub(crate) use wait::{KernelWait, Spare};
+pub(crate) use wait::NativeFile;
+#[cfg(feature = "conformance")]
+pub(crate) use wait::lock;
 
 use crate::{
     ErrorKind,
@@ -67,7 +68,7 @@ pub(crate) fn classify(error: &io::Error) -> Option<ErrorKind> {
         | ERROR_NO_SYSTEM_RESOURCES
         | ERROR_DISK_FULL
         | ERROR_HANDLE_DISK_FULL => ErrorKind::Unavailable,
-        // Somebody else has opened the file for himself alone.
+        // Another program has opened the file and shares it with none.
         ERROR_SHARING_VIOLATION => ErrorKind::Unavailable,
         ERROR_INVALID_FUNCTION | ERROR_NOT_SUPPORTED => ErrorKind::Unsupported,
         _ => return None,

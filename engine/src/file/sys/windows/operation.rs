@@ -3,8 +3,10 @@
 
 use super::code;
 use crate::{
-    Error,
-    backend::{Done, Waited},
+    file::{
+        error::translate,
+        kernel::{Done, Waited},
+    },
     sync::Mutex,
 };
 use std::{
@@ -240,7 +242,7 @@ pub(super) unsafe fn over(overlapped: *mut OVERLAPPED, result: io::Result<()>) {
         return;
     };
     *operation.state.lock() = State::Over;
-    done(ended(result).map_err(|error| Error::from_io(&error)));
+    done(ended(result).map_err(|error| translate(&error)));
 }
 
 fn ended(result: io::Result<()>) -> io::Result<Waited> {
@@ -271,7 +273,7 @@ mod tests {
         System::Pipes::{ConnectNamedPipe, CreateNamedPipeW},
     };
 
-    const SURELY: Duration = Duration::from_secs(30);
+    const LIVENESS_TIMEOUT: Duration = Duration::from_secs(30);
     const STILL_BLOCKED: Duration = Duration::from_millis(60);
 
     struct Pipe {
@@ -323,7 +325,8 @@ mod tests {
         let (send, ended) = mpsc::channel();
         if threadless {
             assert!(port::adopt(&*pipe.file));
-            let done = move |result: Result<Waited, Error>| send.send(result.unwrap()).unwrap();
+            let done =
+                move |result: Result<Waited, crate::Error>| send.send(result.unwrap()).unwrap();
             operation.start(Box::new(done)).unwrap();
         } else {
             let operation = Arc::clone(&operation);
@@ -339,7 +342,7 @@ mod tests {
             let (operation, ended) = begin(&pipe, threadless);
             assert!(ended.recv_timeout(STILL_BLOCKED).is_err());
             let _client = pipe.connect();
-            assert_eq!(ended.recv_timeout(SURELY), Ok(Waited::Granted));
+            assert_eq!(ended.recv_timeout(LIVENESS_TIMEOUT), Ok(Waited::Granted));
             // Too late, and no harm.
             operation.cancel();
         }
@@ -352,7 +355,7 @@ mod tests {
             let (operation, ended) = begin(&pipe, threadless);
             assert!(ended.recv_timeout(STILL_BLOCKED).is_err());
             operation.cancel();
-            assert_eq!(ended.recv_timeout(SURELY), Ok(Waited::Cancelled));
+            assert_eq!(ended.recv_timeout(LIVENESS_TIMEOUT), Ok(Waited::Cancelled));
         }
     }
 
@@ -399,7 +402,7 @@ mod tests {
             let cancelling = thread::spawn(move || operation.cancel());
             let client = File::options().read(true).write(true).open(&pipe.name);
             cancelling.join().unwrap();
-            let ended_as = ended.recv_timeout(SURELY).unwrap();
+            let ended_as = ended.recv_timeout(LIVENESS_TIMEOUT).unwrap();
             // What was granted was connected.
             assert!(ended_as == Waited::Cancelled || client.is_ok());
             assert!(ended.recv().is_err());

@@ -7,8 +7,7 @@
 use super::lock::try_lock;
 use crate::{
     Mode,
-    backend::Waited,
-    file::Family,
+    file::{Family, kernel::Waited},
     sync::{Condvar, Mutex},
 };
 use std::{fs::File, io, sync::Arc, sync::LazyLock, time::Duration};

@@ -1,97 +1,129 @@
-//! Waits for a lock.
+//! The native lock of one open lock file, and waits for it.
 
 use super::{
-    lock,
+    identity,
+    lock::{self, is_free, try_lock, unlock},
     operation::Operation,
     polled::{self, Polled},
     port,
 };
 use crate::{
     Error, Mode,
-    backend::{Cancel, Done, Wait, Waited},
-    file::{Family, FileSystem},
+    backend::Cancel,
+    file::{
+        Family, FileSystem,
+        error::{translate, translated},
+        kernel::{Call, Done, Kernel, Waited},
+    },
 };
 use std::{
     fs::File,
-    io,
     sync::{Arc, OnceLock},
 };
 
-/// What the waits of one open file share: whether the completion port has it.
-#[derive(Debug)]
-pub(crate) struct Spare(OnceLock<bool>);
+/// One open file.
+pub(crate) struct NativeFile {
+    file: Arc<File>,
+    family: Family,
+    /// Whether the completion port has it, once that was tried.
+    adopted: OnceLock<bool>,
+}
 
-impl Spare {
-    pub(crate) fn new(kind: FileSystem) -> Spare {
-        Spare(match kind {
-            FileSystem::Local | FileSystem::Foreign => OnceLock::new(),
-            // A server that hangs would hold up all who share the port's thread.
-            FileSystem::User | FileSystem::Network => OnceLock::from(false),
-        })
+impl NativeFile {
+    pub(crate) fn new(file: File, family: Family, kind: FileSystem) -> NativeFile {
+        NativeFile {
+            file: Arc::new(file),
+            family,
+            adopted: match kind {
+                FileSystem::Local | FileSystem::Foreign => OnceLock::new(),
+                // A server that hangs would hold up all who share the port's
+                // thread.
+                FileSystem::User | FileSystem::Network => OnceLock::from(false),
+            },
+        }
     }
+}
+
+impl Kernel for NativeFile {
+    fn try_lock(&self, mode: Mode) -> Result<bool, Error> {
+        translated(try_lock(&self.file, self.family, mode))
+    }
+
+    fn unlock(&self) -> Result<(), Error> {
+        translated(unlock(&self.file, self.family))
+    }
+
+    fn is_free(&self) -> Result<bool, Error> {
+        translated(is_free(&self.file, self.family))
+    }
+
+    fn converts(&self) -> bool {
+        // Not yet: a shared lock can be laid over an exclusive one, which the
+        // next unlock then takes away.
+        false
+    }
+
+    fn convert(&self, _: Mode) -> Result<bool, Error> {
+        Ok(false)
+    }
+
+    fn is_linked(&self) -> Result<bool, Error> {
+        translated(identity::is_linked(&self.file))
+    }
+
+    fn wait(&self, mode: Mode) -> Result<Arc<dyn Call>, Error> {
+        let file = Arc::clone(&self.file);
+        Ok(Arc::new(if polled::is_needed() {
+            Wait::Polled(Polled::new(file, mode))
+        } else {
+            Wait::Overlapped(Arc::new(lock::operation(file, mode)))
+        }))
+    }
+
+    fn waits_by_itself(&self) -> bool {
+        !polled::is_needed() && *self.adopted.get_or_init(|| port::adopt(&self.file))
+    }
+
+    fn start(&self, mode: Mode, done: Done) -> Result<Arc<dyn Call>, Error> {
+        let operation = Arc::new(lock::operation(Arc::clone(&self.file), mode));
+        translated(operation.start(done))?;
+        Ok(Arc::new(Wait::Overlapped(operation)))
+    }
+}
+
+/// Takes a lock and waits for it.
+#[cfg(feature = "conformance")]
+pub(crate) fn lock(file: &File, _: Family, mode: Mode) -> std::io::Result<()> {
+    // A duplicate stands for the same open file, whose lock it is.
+    let file = Arc::new(file.try_clone()?);
+    if polled::is_needed() {
+        Polled::new(file, mode).run()
+    } else {
+        lock::operation(file, mode).run()
+    }
+    .map(drop)
 }
 
 /// A request that waits for a lock.
-pub(crate) struct KernelWait(Way);
-
-enum Way {
-    Overlapped {
-        operation: Arc<Operation>,
-        needs_thread: bool,
-    },
+enum Wait {
+    Overlapped(Arc<Operation>),
     Polled(Polled),
 }
 
-impl KernelWait {
-    pub(crate) fn new(
-        file: &Arc<File>,
-        spare: &Arc<Spare>,
-        _: Family,
-        mode: Mode,
-    ) -> io::Result<KernelWait> {
-        let file = Arc::clone(file);
-        if polled::is_needed() {
-            return Ok(KernelWait(Way::Polled(Polled::new(file, mode))));
-        }
-        let needs_thread = !*spare.0.get_or_init(|| port::adopt(&file));
-        Ok(KernelWait(Way::Overlapped {
-            operation: Arc::new(lock::operation(file, mode)),
-            needs_thread,
-        }))
-    }
-}
-
-impl Wait for KernelWait {
+impl Call for Wait {
     fn run(&self) -> Result<Waited, Error> {
-        match &self.0 {
-            Way::Overlapped { operation, .. } => operation.run(),
-            Way::Polled(polled) => polled.run(),
+        match self {
+            Wait::Overlapped(operation) => operation.run(),
+            Wait::Polled(polled) => polled.run(),
         }
-        .map_err(|error| Error::from_io(&error))
-    }
-
-    fn needs_thread(&self) -> bool {
-        match &self.0 {
-            Way::Overlapped { needs_thread, .. } => *needs_thread,
-            Way::Polled(_) => true,
-        }
-    }
-
-    fn start(self: Arc<Self>, done: Done) -> Result<(), Error> {
-        match &self.0 {
-            Way::Overlapped { operation, .. } => operation
-                .start(done)
-                .map_err(|error| Error::from_io(&error)),
-            // It needs a thread.
-            Way::Polled(_) => Err(crate::ErrorKind::Unsupported.into()),
-        }
+        .map_err(|error| translate(&error))
     }
 
     fn cancel(&self) -> Cancel {
-        match &self.0 {
-            Way::Overlapped { operation, .. } => operation.cancel(),
-            Way::Polled(polled) => polled.cancel(),
+        match self {
+            Wait::Overlapped(operation) => operation.cancel(),
+            Wait::Polled(polled) => polled.cancel(),
         }
-        Cancel::Prompt
+        Cancel::Requested
     }
 }

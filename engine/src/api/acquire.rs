@@ -1,0 +1,437 @@
+//! A request for a lock, from its start to its guard.
+
+use super::{
+    guard::Guard,
+    opened::{OpenLock, Share},
+};
+use crate::{
+    Error, ErrorKind, Mode,
+    core::{BlockedOn, Collected, Outcome, RequestId},
+    driver::{Key, Progress, Queued, Request},
+    naming::{Held, Target, Tried, replaced_too_often},
+    policy::{Account, Permit},
+    sync::Unparker,
+};
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
+};
+
+/// How long a try may take that meets an operation under way, or a back end
+/// whose operations take their time. Longer than a round trip to a server,
+/// short enough for an answer that was expected at once.
+const TRY_LIMIT: Duration = Duration::from_secs(1);
+
+/// How often one request moves to another lock; see [`replaced_too_often`].
+const MOVE_LIMIT: usize = 64;
+
+/// Whom a request blocks while it waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Blocks {
+    Nothing,
+    Task,
+    Thread,
+}
+
+/// A request that was [started](crate::Lock::start_acquire): a future of its
+/// guard.
+///
+/// Dropping it withdraws the request, or releases the lock if it was granted
+/// meanwhile.
+///
+/// A grant is provisional: if the task that was woken does not poll for 100 to
+/// 200 ms, the next request gets the lock; this one keeps its place, and has its
+/// turn again when it polls.
+///
+/// Wakers are called on threads of the engine, one after the other: they must
+/// neither wait nor use the engine.
+#[derive(Debug)]
+#[must_use = "dropping the request withdraws it"]
+pub struct Acquire(Stage);
+
+enum Stage {
+    Granted(Guard),
+    Waiting(Box<Waiting>),
+    Ended,
+}
+
+impl Acquire {
+    pub(super) fn begin(
+        lock: &Arc<OpenLock>,
+        mode: Mode,
+        timeout: Option<Duration>,
+        blocks: Blocks,
+    ) -> Result<Acquire, Error> {
+        let share = Share::take(lock, mode)?;
+        let looked_up = match lock.try_hold(mode)? {
+            Tried::Held(held) => {
+                return Ok(Acquire(Stage::Granted(Guard::new(share, held, mode))));
+            }
+            Tried::Busy => true,
+            Tried::Later => false,
+        };
+        let timeout = match (timeout, lock.account().limits.longest_wait) {
+            (Some(asked), Some(cap)) => Some(asked.min(cap)),
+            (asked, cap) => asked.or(cap),
+        };
+        let zero = timeout.is_some_and(|t| t.is_zero());
+        if zero && looked_up {
+            return Err(ErrorKind::TimedOut.into());
+        }
+        let ends = match timeout {
+            // It tries once, and that takes its time.
+            Some(_) if zero => Instant::now().checked_add(TRY_LIMIT),
+            // A deadline beyond the clock's range is none.
+            Some(timeout) => Instant::now().checked_add(timeout),
+            None => None,
+        };
+        let ends = ends.map(|at| Ends {
+            at,
+            with: ErrorKind::TimedOut.into(),
+        });
+        let waits = if zero { None } else { Some(blocks) };
+        Acquire::submit(
+            share,
+            mode,
+            ends,
+            waits,
+            blocks == Blocks::Thread,
+            looked_up,
+        )
+    }
+
+    /// A try that cannot be answered at once.
+    pub(super) fn try_later(share: Share, mode: Mode, on_thread: bool) -> Result<Acquire, Error> {
+        let why = "the lock was not answered for within a second";
+        let ends = Some(Ends {
+            at: Instant::now() + TRY_LIMIT,
+            with: Error::new(ErrorKind::Unavailable, why),
+        });
+        Acquire::submit(share, mode, ends, None, on_thread, false)
+    }
+
+    fn submit(
+        share: Share,
+        mode: Mode,
+        ends: Option<Ends>,
+        waits: Option<Blocks>,
+        on_thread: bool,
+        looked_up: bool,
+    ) -> Result<Acquire, Error> {
+        let lock = Arc::clone(share.lock());
+        let request = Arc::new(Request::new(lock.account(), on_thread));
+        let mut waiting = Box::new(Waiting {
+            _waiting: lock.account().waiting.take()?,
+            share: Some(share),
+            lock,
+            mode,
+            ends,
+            begun: Instant::now(),
+            waits,
+            request,
+            place: None,
+            alarm: None,
+            moves: 0,
+        });
+        waiting.queue(looked_up, None)?;
+        Ok(Acquire(Stage::Waiting(waiting)))
+    }
+
+    /// Whether it is worth polling. Unlike a poll, this leaves the waker of the
+    /// last one registered.
+    pub fn is_ready(&self) -> bool {
+        match &self.0 {
+            Stage::Waiting(waiting) => waiting.request.is_ready(),
+            Stage::Granted(_) | Stage::Ended => true,
+        }
+    }
+
+    /// Ends a request that has not been answered yet; the stage is `Ended` then.
+    fn end(&mut self) -> Result<Guard, Error> {
+        match std::mem::replace(&mut self.0, Stage::Ended) {
+            Stage::Granted(guard) if guard.is_held() => Ok(guard),
+            Stage::Granted(_) => Err(Account::closed()),
+            Stage::Waiting(_) | Stage::Ended => Err(Error::new(
+                ErrorKind::Lost,
+                "the outcome of this request was taken already",
+            )),
+        }
+    }
+
+    /// Waits on the calling thread.
+    pub(super) fn block(mut self) -> Result<Guard, Error> {
+        let Stage::Waiting(waiting) = &mut self.0 else {
+            // No waker is needed, and none is made.
+            return self.end();
+        };
+        let thread = Unparker::new();
+        loop {
+            match waiting.advance(thread.waker()) {
+                Advance::Ended(result) => return result,
+                Advance::Run(job) => job.run(),
+                Advance::Wait => thread.park(),
+            }
+        }
+    }
+}
+
+impl Future for Acquire {
+    type Output = Result<Guard, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Stage::Waiting(waiting) = &mut self.0 else {
+            return Poll::Ready(self.end());
+        };
+        loop {
+            match waiting.advance(cx.waker()) {
+                Advance::Ended(result) => {
+                    self.0 = Stage::Ended;
+                    return Poll::Ready(result);
+                }
+                Advance::Wait => return Poll::Pending,
+                // The engine gives operations to threads only.
+                Advance::Run(job) => job.run(),
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Stage::Granted(_) => "granted",
+            Stage::Waiting(..) => "waiting",
+            Stage::Ended => "ended",
+        })
+    }
+}
+
+enum Advance {
+    Wait,
+    Run(crate::driver::Job),
+    Ended(Result<Guard, Error>),
+}
+
+/// When a request ends by itself, and how.
+struct Ends {
+    at: Instant,
+    with: Error,
+}
+
+/// A request with a place in a queue, or on its way to the next one.
+struct Waiting {
+    lock: Arc<OpenLock>,
+    mode: Mode,
+    ends: Option<Ends>,
+    begun: Instant,
+    /// Whom it blocks if it waits for its turn; nothing for a try.
+    waits: Option<Blocks>,
+    request: Arc<Request>,
+    place: Option<(Arc<Target>, RequestId)>,
+    alarm: Option<Key>,
+    moves: usize,
+    /// The guard's in the end.
+    share: Option<Share>,
+    _waiting: Permit,
+}
+
+impl Waiting {
+    /// Takes a place in the queue of the lock that the name leads to. `before` is
+    /// the lock that the request has left.
+    fn queue(&mut self, mut looked_up: bool, before: Option<Arc<Target>>) -> Result<(), Error> {
+        let mut before = before;
+        loop {
+            if let Some(ends) = &self.ends
+                && ends.at <= Instant::now()
+            {
+                return Err(ends.with.clone());
+            }
+            self.moves += 1;
+            if self.moves > MOVE_LIMIT {
+                return Err(replaced_too_often());
+            }
+            let target =
+                self.lock
+                    .follow(self.mode, std::mem::take(&mut looked_up), before.as_ref())?;
+            match self.enqueue(&target)? {
+                Queued::Moved => before = Some(target),
+                Queued::Busy => return Err(self.busy()),
+                Queued::At(id) => {
+                    tracing::debug!(target: "clasp::wait", lock = %self.lock.name(), mode = %self.mode, "waiting");
+                    self.place = Some((Arc::clone(&target), id));
+                    self.set_alarm(&target, id)?;
+                    target.entry().advance();
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn set_alarm(&mut self, target: &Arc<Target>, id: RequestId) -> Result<(), Error> {
+        let Some(ends) = &self.ends else {
+            return Ok(());
+        };
+        let entry = Arc::clone(target.entry());
+        let outcome = Outcome::Failed(ends.with.clone());
+        let alarm = Box::new(move || entry.withdraw(id, outcome));
+        let set = self.lock.host().services.timer.at(ends.at, alarm);
+        self.alarm = Some(set.map_err(|error| {
+            let why = format!("cannot start the timer: {error}");
+            Error::new(ErrorKind::Unavailable, why)
+        })?);
+        Ok(())
+    }
+
+    /// Queues, unless the wait could never end. No system call is made here:
+    /// arrivals that block their owner wait for each other in the whole host.
+    fn enqueue(&self, target: &Arc<Target>) -> Result<Queued, Error> {
+        let entry = target.entry();
+        let waits = self.waits.is_some();
+        if matches!(self.waits, None | Some(Blocks::Nothing)) {
+            return entry.enqueue(&self.request, self.mode, waits);
+        }
+        let account = self.lock.account();
+        let host = self.lock.host();
+        let cycle = {
+            let mut blocked = host.blocked.lock();
+            // No owner waits for one that holds nothing and asks for nothing.
+            // The request itself is counted already.
+            let cycle = (account.held_locks.used() > 1).then(|| {
+                blocked.find_cycle(
+                    account.id,
+                    entry,
+                    self.mode,
+                    Arc::as_ptr,
+                    |entry, id, mode, searched| entry.blockers(id, mode, searched),
+                )
+            });
+            match cycle.flatten() {
+                Some(cycle) => cycle,
+                None => {
+                    let queued = entry.enqueue(&self.request, self.mode, waits)?;
+                    if let Queued::At(request) = queued {
+                        let on = BlockedOn {
+                            lock: Arc::clone(entry),
+                            request,
+                            mode: self.mode,
+                            name: self.lock.name().to_string(),
+                        };
+                        blocked.block(account.id, on);
+                    }
+                    return Ok(queued);
+                }
+            }
+        };
+        let mut locks = vec![self.lock.name().to_string()];
+        locks.extend(cycle);
+        Err(host.deadlocks.report(locks))
+    }
+
+    /// Gives up what belongs to a place in a queue, except the place.
+    fn leave(&mut self) -> Option<(Arc<Target>, RequestId)> {
+        let place = self.place.take()?;
+        let host = self.lock.host();
+        if matches!(self.waits, Some(Blocks::Task | Blocks::Thread)) {
+            host.blocked.lock().unblock(self.lock.account().id);
+        }
+        if let Some(key) = self.alarm.take() {
+            host.services.timer.cancel(key);
+        }
+        Some(place)
+    }
+
+    fn advance(&mut self, waker: &Waker) -> Advance {
+        loop {
+            let outcome = match self.request.poll(waker) {
+                Progress::Waiting => return Advance::Wait,
+                Progress::Run(job) => return Advance::Run(job),
+                Progress::Done(outcome) => outcome,
+            };
+            let result = match outcome {
+                Outcome::Granted(hold) if !self.collects(hold) => continue,
+                outcome => self.accept(outcome),
+            };
+            let Some(result) = result.transpose() else {
+                continue;
+            };
+            let _place = self.leave();
+            tracing::debug!(
+                target: "clasp::wait",
+                lock = %self.lock.name(),
+                mode = %self.mode,
+                waited_us = self.begun.elapsed().as_micros() as u64,
+                error = result.as_ref().err().map(tracing::field::display),
+                "waited"
+            );
+            return Advance::Ended(result);
+        }
+    }
+
+    /// Whether the grant is final. Otherwise it was revoked, since the task did
+    /// not poll, and the request has rejoined the queue.
+    fn collects(&self, hold: crate::core::HoldId) -> bool {
+        let Some((target, id)) = &self.place else {
+            return true;
+        };
+        if self.request.on_thread || target.entry().collect(hold, *id) != Collected::Rejoined {
+            return true;
+        }
+        // The alarm may have rung while the grant was provisional.
+        if let Some(ends) = &self.ends
+            && ends.at <= Instant::now()
+        {
+            let outcome = Outcome::Failed(ends.with.clone());
+            target.entry().withdraw(*id, outcome);
+        }
+        false
+    }
+
+    /// Accepts the outcome; `None` if the request has queued for another lock.
+    fn accept(&mut self, outcome: Outcome) -> Result<Option<Guard>, Error> {
+        let Some((target, _)) = self.leave() else {
+            return Err(Account::closed());
+        };
+        match outcome {
+            Outcome::Failed(error) => Err(error),
+            Outcome::Granted(hold) => {
+                let held = Held { target, hold };
+                self.lock.account().check_open()?;
+                if !held.is_held() {
+                    // Lost, or revoked and evicted, before it was collected.
+                    return Err(ErrorKind::Lost.into());
+                }
+                if !self.lock.leads_to(&held.target)? {
+                    let target = Arc::clone(&held.target);
+                    drop(held);
+                    return self.queue(false, Some(target)).map(|()| None);
+                }
+                match self.share.take() {
+                    Some(share) => Ok(Some(Guard::new(share, held, self.mode))),
+                    None => Err(Account::closed()),
+                }
+            }
+            Outcome::Moved => self.queue(false, Some(target)).map(|()| None),
+            _ => Err(self.busy()),
+        }
+    }
+
+    /// What a try answers; zero as a timeout is one, too.
+    fn busy(&self) -> Error {
+        match &self.ends {
+            Some(Ends { with, .. }) if with.kind() == ErrorKind::TimedOut => with.clone(),
+            _ => ErrorKind::WouldBlock.into(),
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Some((target, id)) = self.leave() {
+            target.entry().abandon(id, &self.request);
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! What users of the engine hold: managers, owners, locks, guards and requests.
+
+mod acquire;
+mod guard;
+mod lock;
+mod manager;
+mod opened;
+mod owner;
+
+pub use acquire::Acquire;
+pub use guard::Guard;
+pub use lock::Lock;
+pub use manager::LockManager;
+pub use owner::{Closer, Owner};

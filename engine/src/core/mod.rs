@@ -1,0 +1,14 @@
+//! The lock's state without the outside world: events go in, actions come out.
+//! Nothing in here makes a system call, reads a clock, starts a thread, wakes a
+//! task or writes a log.
+
+mod lock;
+mod queue;
+mod waitgraph;
+
+#[cfg(all(test, not(shuttle)))]
+mod explore;
+
+pub(crate) use lock::{Actions, Attempt, Clock, Collected, Core, Outcome, Record, Start};
+pub(crate) use queue::{HoldId, RequestId, Waiting};
+pub(crate) use waitgraph::{BlockedOn, WaitGraph};

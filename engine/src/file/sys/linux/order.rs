@@ -1,0 +1,279 @@
+//! The files on whose bytes hosts keep their order, and the folder they lie in.
+
+use super::{
+    file_system::file_system,
+    lock::{conflict, lock_range, unlock_range},
+    wait::{DescriptorCache, InterruptibleCall},
+    wake,
+};
+use crate::{
+    Error, ErrorKind, Mode,
+    file::{
+        FileSystem,
+        error::translated,
+        fair::FILES,
+        kernel::{Bytes, Call, Range},
+    },
+    sync::Mutex,
+};
+use rustix::{
+    fs::{CWD, Mode as Permissions, OFlags},
+    io::Errno,
+};
+use std::{
+    fs::File,
+    io,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// The folder of this process.
+static FOLDER: Mutex<Folder> = Mutex::new(Folder::Unchosen);
+
+/// The files that were opened to look whether any host is in line.
+static LOOK: Mutex<[Option<Arc<File>>; FILES]> = Mutex::new([const { None }; FILES]);
+
+enum Folder {
+    Unchosen,
+    /// By the embedder; the path as it was given.
+    Chosen(PathBuf, Arc<OwnedFd>),
+    /// The user's default one.
+    Default(Arc<OwnedFd>),
+    /// There is none to be had.
+    None,
+}
+
+pub(crate) fn choose_order_folder(path: &Path) -> Result<(), Error> {
+    let mut folder = FOLDER.lock();
+    if !matches!(*folder, Folder::Unchosen) {
+        return Err(Error::new(
+            ErrorKind::Unavailable,
+            "the folder for the order of hosts was chosen before",
+        ));
+    }
+    let opened = translated(open_folder(path, OFlags::empty()))?;
+    *folder = Folder::Chosen(path.to_owned(), Arc::new(opened));
+    Ok(())
+}
+
+/// Opens a folder whose locks are kept by this machine's kernel: a server, or a
+/// user program, could make every host wait.
+fn open_folder(path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
+    let flags = flags | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = rustix::fs::openat(CWD, path, flags, Permissions::empty())?;
+    if file_system(&folder)? != FileSystem::Local {
+        let why = format!(
+            "{} is not on a local file system: the order of hosts needs one, such as tmpfs",
+            path.display()
+        );
+        return Err(io::Error::new(io::ErrorKind::Unsupported, why));
+    }
+    Ok(folder)
+}
+
+/// The folder in use, which is the user's default one if none was chosen.
+fn folder() -> io::Result<Arc<OwnedFd>> {
+    let mut folder = FOLDER.lock();
+    match &*folder {
+        Folder::Chosen(_, opened) | Folder::Default(opened) => Ok(Arc::clone(opened)),
+        Folder::None => Err(Errno::NOENT.into()),
+        Folder::Unchosen => match default_folder() {
+            Ok(opened) => {
+                let opened = Arc::new(opened);
+                *folder = Folder::Default(Arc::clone(&opened));
+                Ok(opened)
+            }
+            Err(error) => {
+                *folder = Folder::None;
+                Err(error)
+            }
+        },
+    }
+}
+
+/// The folder in use, opened again if it was removed: at logout, for example,
+/// systemd-logind may remove all that a user has in `/dev/shm` (`RemoveIPC`).
+fn refreshed_folder() -> io::Result<Arc<OwnedFd>> {
+    let opened = folder()?;
+    if rustix::fs::fstat(&opened)?.st_nlink > 0 {
+        return Ok(opened);
+    }
+    let mut folder = FOLDER.lock();
+    let fresh = match &*folder {
+        Folder::Chosen(path, _) => {
+            let fresh = Arc::new(open_folder(path, OFlags::empty())?);
+            *folder = Folder::Chosen(path.clone(), Arc::clone(&fresh));
+            fresh
+        }
+        _ => {
+            let fresh = Arc::new(default_folder()?);
+            *folder = Folder::Default(Arc::clone(&fresh));
+            fresh
+        }
+    };
+    Ok(fresh)
+}
+
+/// A folder in memory that every process of this user finds, whatever its
+/// environment, and no other user can write to.
+fn default_folder() -> io::Result<OwnedFd> {
+    let user = rustix::process::geteuid();
+    let parent = if Path::new("/dev/shm").is_dir() {
+        "/dev/shm"
+    } else {
+        "/tmp"
+    };
+    let path = PathBuf::from(format!("{parent}/clasp-{}", user.as_raw()));
+    match rustix::fs::mkdir(&path, Permissions::RWXU) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let folder = open_folder(&path, OFlags::NOFOLLOW)?;
+    let found = rustix::fs::fstat(&folder)?;
+    let others = Permissions::RWXG | Permissions::RWXO;
+    if found.st_uid != user.as_raw() || Permissions::from_raw_mode(found.st_mode).intersects(others)
+    {
+        return Err(io::Error::other(format!(
+            "{} is not a folder of this user alone; remove it",
+            path.display()
+        )));
+    }
+    Ok(folder)
+}
+
+/// Opens a file of the folder, and creates it if it is missing, for all who may
+/// write to the folder.
+fn open(folder: &OwnedFd, number: usize) -> io::Result<File> {
+    let name = format!("order-{number:02x}");
+    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    // Without `CREATE` first: in a sticky folder Linux refuses that for the file
+    // of another user, though it exists (`fs.protected_regular`).
+    match rustix::fs::openat(folder, &name, flags, Permissions::empty()) {
+        Err(Errno::NOENT) => {}
+        opened => return Ok(opened?.into()),
+    }
+    let flags = flags | OFlags::CREATE;
+    let file = rustix::fs::openat(folder, &name, flags, Permissions::RUSR | Permissions::WUSR)?;
+    // As the folder permits, whatever the umask of the process that is first.
+    let found = rustix::fs::fstat(folder)?;
+    let permissions = Permissions::from_raw_mode(found.st_mode & 0o666);
+    match rustix::fs::fchmod(&file, permissions) {
+        // Another user's: created in between.
+        Ok(()) | Err(Errno::PERM) => Ok(file.into()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The file for a look, which all lock files of the process share.
+fn look(number: usize) -> io::Result<Arc<File>> {
+    if let Some(file) = &LOOK.lock()[number] {
+        return Ok(Arc::clone(file));
+    }
+    let file = Arc::new(open(&*folder()?, number)?);
+    LOOK.lock()[number] = Some(Arc::clone(&file));
+    Ok(file)
+}
+
+/// The order file with a number, as one lock file uses it.
+pub(crate) struct OrderFile {
+    number: usize,
+    files: Mutex<Files>,
+}
+
+struct Files {
+    /// Shared with other lock files, until this one has a ticket for the first
+    /// time: a description does not see its own tickets.
+    file: Arc<File>,
+    own: bool,
+    cache: Arc<DescriptorCache>,
+}
+
+/// Opens the order file with a number. `None` if there is no order to be had, of
+/// which the log tells.
+pub(crate) fn order_file(number: usize) -> Option<Box<dyn Bytes>> {
+    // Without a signal a wait could not be ended, and would keep others waiting.
+    wake::is_possible().then_some(())?;
+    match look(number) {
+        Ok(file) => Some(Box::new(OrderFile {
+            number,
+            files: Mutex::new(Files {
+                file,
+                own: false,
+                cache: Arc::default(),
+            }),
+        })),
+        Err(error) => {
+            tracing::warn!(target: "clasp::order", %error, "no order between hosts");
+            None
+        }
+    }
+}
+
+impl OrderFile {
+    fn file(&self) -> Arc<File> {
+        Arc::clone(&self.files.lock().file)
+    }
+}
+
+impl Bytes for OrderFile {
+    fn conflict(&self, range: Range, mode: Mode) -> Result<Option<Range>, Error> {
+        translated(conflict(self.file(), range, mode).map_err(Into::into))
+    }
+
+    fn lock(&self, range: Range, mode: Mode) -> Result<bool, Error> {
+        match lock_range(self.file(), range, mode, false) {
+            Ok(()) => Ok(true),
+            Err(Errno::AGAIN | Errno::ACCESS) => Ok(false),
+            Err(error) => translated(Err(error.into())),
+        }
+    }
+
+    fn unlock(&self, range: Range) -> Result<(), Error> {
+        translated(unlock_range(self.file(), range).map_err(Into::into))
+    }
+
+    fn wait(&self, range: Range, mode: Mode) -> Result<Arc<dyn Call>, Error> {
+        let files = self.files.lock();
+        let call = InterruptibleCall::new(&files.file, &files.cache, move |file| {
+            lock_range(file, range, mode, true)
+        });
+        Ok(Arc::new(translated(call)?))
+    }
+
+    fn refresh(&self) -> Result<(), Error> {
+        let refreshed = || -> io::Result<()> {
+            let (current, own) = {
+                let files = self.files.lock();
+                (Arc::clone(&files.file), files.own)
+            };
+            let removed = rustix::fs::fstat(&current)?.st_nlink == 0;
+            if own && !removed {
+                return Ok(());
+            }
+            let folder = if removed {
+                refreshed_folder()?
+            } else {
+                folder()?
+            };
+            let file = Arc::new(open(&folder, self.number)?);
+            if removed {
+                // The others look at the new one as well.
+                LOOK.lock()[self.number] = Some(Arc::new(open(&folder, self.number)?));
+                tracing::info!(target: "clasp::order", "the folder of the order was removed; using the new one");
+            }
+            *self.files.lock() = Files {
+                file,
+                own: true,
+                cache: Arc::default(),
+            };
+            Ok(())
+        };
+        translated(refreshed())
+    }
+
+    fn clock(&self) -> u64 {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1_000
+    }
+}

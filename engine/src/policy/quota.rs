@@ -1,0 +1,207 @@
+//! Quotas of one owner and ceilings of one manager (S15).
+
+use crate::{Error, ErrorKind};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+/// What one owner (one guest) may use. Reaching a limit is
+/// [`ErrorKind::LimitExceeded`], never a stall of others.
+///
+/// There is no limit on how long a lock may be held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Open locks. Each costs the host a descriptor, and up to three more from
+    /// the first time that it is waited for; the default of 256 leaves several
+    /// guests room below the usual hard limit, one below the usual soft limit
+    /// of 1,024. A lock file that was replaced while it is held counts beside
+    /// the one in its place, until it is released.
+    pub open_locks: usize,
+    /// Locks held, those that are waited for included. The default is 1,024:
+    /// shared locks may be held several times by way of one handle.
+    pub held_locks: usize,
+    /// Requests that wait. The default is 256.
+    pub waiting_requests: usize,
+    /// The longest wait of any one request; `None`, the default, does not cut
+    /// waits short. A wait that reaches it ends with [`ErrorKind::TimedOut`].
+    pub longest_wait: Option<Duration>,
+    /// The longest name, in bytes. The default is 1,024, a quarter of what
+    /// Linux takes for a path, because the host's own prefix comes on top.
+    pub name_bytes: usize,
+    /// Helper threads of the host that may wait in the kernel for this owner,
+    /// where waits need threads, as they do but on Windows. The default is 64.
+    pub waiter_threads: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            open_locks: 256,
+            held_locks: 1024,
+            waiting_requests: 256,
+            longest_wait: None,
+            name_bytes: 1024,
+            waiter_threads: 64,
+        }
+    }
+}
+
+/// What one manager, all of its owners together, may use. Reaching a ceiling
+/// is [`ErrorKind::Unavailable`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Ceilings {
+    /// Lock files open at the same time, with one descriptor each, or four once
+    /// they are waited for. The default is 4,096.
+    pub lock_files: usize,
+    /// Helper threads that wait in the kernel, one for each contended lock
+    /// file, where waits need threads. A few more may be there for a moment
+    /// while waits end. The default is 1,024.
+    pub waiter_threads: usize,
+}
+
+impl Default for Ceilings {
+    fn default() -> Ceilings {
+        Ceilings {
+            lock_files: 4096,
+            waiter_threads: 1024,
+        }
+    }
+}
+
+/// A count that may not pass its limit.
+#[derive(Debug)]
+pub(crate) struct Quota {
+    used: AtomicUsize,
+    limit: usize,
+    what: &'static str,
+    kind: ErrorKind,
+}
+
+impl Quota {
+    pub(crate) fn new(limit: usize, what: &'static str, kind: ErrorKind) -> Quota {
+        Quota {
+            used: AtomicUsize::new(0),
+            limit,
+            what,
+            kind,
+        }
+    }
+
+    /// Takes one of the quota until the answer is dropped.
+    pub(crate) fn take(self: &Arc<Quota>) -> Result<Permit, Error> {
+        self.charge()?;
+        Ok(Permit(Arc::clone(self)))
+    }
+
+    /// Takes one of the quota until [`give_back`](Quota::give_back).
+    pub(crate) fn charge(&self) -> Result<(), Error> {
+        // Relaxed: the count guards nothing but itself.
+        if self.used.fetch_add(1, Ordering::Relaxed) >= self.limit {
+            self.give_back();
+            return Err(self.exceeded());
+        }
+        Ok(())
+    }
+
+    pub(crate) fn give_back(&self) {
+        self.used.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    #[cold]
+    fn exceeded(&self) -> Error {
+        Error::new(
+            self.kind,
+            format!("{} {} are in use, the limit", self.limit, self.what),
+        )
+    }
+
+    pub(crate) fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+}
+
+/// One of a [`Quota`]; given back on drop.
+#[derive(Debug)]
+pub(crate) struct Permit(Arc<Quota>);
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.give_back();
+    }
+}
+
+/// Names an owner; never used again in this process.
+pub(crate) type OwnerId = u64;
+
+/// What one owner uses.
+#[derive(Debug)]
+pub(crate) struct Account {
+    pub(crate) id: OwnerId,
+    pub(crate) limits: Limits,
+    pub(crate) open_locks: Arc<Quota>,
+    pub(crate) held_locks: Quota,
+    pub(crate) waiting: Arc<Quota>,
+    pub(crate) waiter_threads: Arc<Quota>,
+    closed: AtomicBool,
+}
+
+impl Account {
+    pub(crate) fn new(limits: Limits) -> Account {
+        static IDS: AtomicU64 = AtomicU64::new(0);
+        let quota = |limit, what| Quota::new(limit, what, ErrorKind::LimitExceeded);
+        Account {
+            id: IDS.fetch_add(1, Ordering::Relaxed),
+            open_locks: Arc::new(quota(limits.open_locks, "open locks")),
+            held_locks: quota(limits.held_locks, "held locks"),
+            waiting: Arc::new(quota(limits.waiting_requests, "waiting requests")),
+            waiter_threads: Arc::new(quota(limits.waiter_threads, "waiter threads")),
+            limits,
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    /// An error if the owner is closed.
+    pub(crate) fn check_open(&self) -> Result<(), Error> {
+        if self.is_closed() {
+            return Err(Account::closed());
+        }
+        Ok(())
+    }
+
+    /// What every call of an owner that is closed answers.
+    #[cold]
+    pub(crate) fn closed() -> Error {
+        Error::new(ErrorKind::Lost, "the locks of this owner were closed")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_permit_is_given_back() {
+        let quota = Arc::new(Quota::new(1, "locks", ErrorKind::LimitExceeded));
+        let permit = quota.take().unwrap();
+        let error = quota.take().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::LimitExceeded);
+        assert!(error.to_string().contains("1 locks"), "{error}");
+        drop(permit);
+        assert!(quota.take().is_ok());
+        assert_eq!(quota.used(), 0);
+    }
+}
