@@ -2,7 +2,9 @@
 
 mod bench;
 mod demo;
+mod faults;
 mod guests;
+mod modules;
 mod reference;
 mod shell;
 mod tidy;
@@ -40,6 +42,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<String>,
     },
+    /// Plant faults in copies of the engine, and see that the tests find them
+    Faults,
     /// Check that the engine and the SDK compile for systems that no test runs on
     Platforms,
     /// Compare with bare system calls and other libraries; writes
@@ -68,6 +72,7 @@ fn main() -> ExitCode {
             options,
         } => windows::test(&options),
         Command::Test { options, .. } => test(&options),
+        Command::Faults => faults::check(),
         Command::Platforms => platforms(),
         Command::Bench { options } => bench::run(&options),
         Command::Guests => guests::build(),
@@ -96,7 +101,12 @@ fn test(options: &[String]) -> Result<()> {
     shell::say("Running the models");
     configured("shuttle", "models")?;
     shell::say("Running the test of a system without locks");
-    configured("clasp_unsupported", "unsupported")
+    configured("clasp_unsupported", "unsupported")?;
+    if cfg!(target_os = "linux") {
+        shell::say("Planting faults, which the tests are to find");
+        faults::check()?;
+    }
+    Ok(())
 }
 
 /// Runs a test of the engine that is another engine: with other threads, or on

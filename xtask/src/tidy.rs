@@ -1,7 +1,7 @@
 //! Checks of what no compiler checks. Each names what is wrong and what to do.
 
 use crate::{
-    reference,
+    modules, reference,
     shell::{capture, cargo, root, say},
 };
 use anyhow::{Context, Result, bail, ensure};
@@ -41,11 +41,12 @@ type Check = fn(bool) -> Result<()>;
 
 /// Runs every check; with `fix` writes what can be written.
 pub(crate) fn run(fix: bool) -> Result<()> {
-    let checks: [(&str, Check); 5] = [
+    let checks: [(&str, Check); 6] = [
         ("copies of the WIT", copies),
         ("the reference document", reference_document),
         ("dependencies", dependencies),
         ("sources", sources),
+        ("layers and circles", modules::check),
         ("the README", readme),
     ];
     for (name, check) in checks {
