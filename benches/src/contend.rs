@@ -1,7 +1,7 @@
 //! One process that takes a lock over and over, by one of the ways to compare.
 
 use crate::{
-    host::{Configuration, Guest, Host},
+    host::{Configuration, Functions, Guest, Host},
     turns::{self, Turn, now, spin},
 };
 use anyhow::{Context, Result, bail, ensure};
@@ -166,7 +166,11 @@ impl Contender {
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(1)
                 .build()?;
-            let host = Host::new(suspending, configuration)?;
+            let functions = match suspending {
+                true => Functions::Suspending,
+                false => Functions::Blocking,
+            };
+            let host = Host::new(functions, configuration)?;
             let space = Lockspace::open_ambient(folder)?.family(family).order(order);
             let guest = runtime.block_on(host.guest(LockManager::global(), space))?;
             Ok(Contender::Guest(

@@ -1,9 +1,16 @@
 //! Hosts of the benchmark's guest, as an embedder would write them.
 
-use crate::turns::{Turn, now};
+use crate::{
+    turns::{Turn, now},
+    written_by_hand::{self, HasLock, View},
+};
 use anyhow::{Result, anyhow};
 use clasp_host::{Limits, LockManager, LocksCtx, LocksCtxView, LocksView, Lockspace};
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use tokio::sync::RwLock;
 use wasmtime::{
     Cache, CacheConfig, Config, Engine, Store,
     component::{Component, Linker, ResourceTable},
@@ -45,12 +52,24 @@ pub(crate) struct Host {
     component: Component,
     linker: Linker<State>,
     suspending: bool,
+    /// Of all guests whose host functions are written by hand.
+    by_hand: Arc<RwLock<()>>,
 }
 
 pub(crate) struct State {
     table: ResourceTable,
     wasi: WasiCtx,
     locks: LocksCtx,
+    by_hand: Arc<RwLock<()>>,
+}
+
+impl HasLock for State {
+    fn lock(&mut self) -> View<'_> {
+        View {
+            lock: &self.by_hand,
+            table: &mut self.table,
+        }
+    }
 }
 
 impl WasiView for State {
@@ -82,8 +101,18 @@ fn guest() -> Result<PathBuf> {
         .ok_or_else(|| anyhow!("contender.wasm is not built: run `cargo xtask bench`"))
 }
 
+/// Which host functions a guest is linked with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Functions {
+    Blocking,
+    Suspending,
+    /// One lock of tokio's for all guests of the host.
+    ByHand,
+}
+
 impl Host {
-    pub(crate) fn new(suspending: bool, configuration: Configuration) -> Result<Host> {
+    pub(crate) fn new(functions: Functions, configuration: Configuration) -> Result<Host> {
+        let suspending = functions != Functions::Blocking;
         let guest = guest()?;
         let mut config = Config::new();
         match configuration {
@@ -107,12 +136,19 @@ impl Host {
         let component = Component::from_file(&engine, &guest).map_err(boxed)?;
         let mut linker = Linker::<State>::new(&engine);
         let link = |linker: &mut Linker<State>| -> wasmtime::Result<()> {
-            if suspending {
-                wasmtime_wasi::p2::add_to_linker_async(linker)?;
-                clasp_host::p2::add_to_linker_async(linker)?;
-            } else {
-                wasmtime_wasi::p2::add_to_linker_sync(linker)?;
-                clasp_host::p2::add_to_linker_sync(linker)?;
+            match functions {
+                Functions::Blocking => {
+                    wasmtime_wasi::p2::add_to_linker_sync(linker)?;
+                    clasp_host::p2::add_to_linker_sync(linker)?;
+                }
+                Functions::Suspending => {
+                    wasmtime_wasi::p2::add_to_linker_async(linker)?;
+                    clasp_host::p2::add_to_linker_async(linker)?;
+                }
+                Functions::ByHand => {
+                    wasmtime_wasi::p2::add_to_linker_async(linker)?;
+                    written_by_hand::add_to_linker(linker)?;
+                }
             }
             linker
                 .root()
@@ -126,6 +162,7 @@ impl Host {
             component,
             linker,
             suspending,
+            by_hand: Arc::default(),
         })
     }
 
@@ -139,6 +176,7 @@ impl Host {
                 .limits(limits)
                 .lockspace("data", space)
                 .build(),
+            by_hand: Arc::clone(&self.by_hand),
         };
         Store::new(&self.engine, state)
     }

@@ -2,7 +2,7 @@
 //! tokio's, which is fair and knows no other process.
 
 use crate::{
-    host::{Configuration, Host},
+    host::{Configuration, Functions, Host},
     turns::now,
 };
 use anyhow::{Context, Result};
@@ -17,7 +17,8 @@ use std::{fs, future::Future, path::PathBuf, pin::Pin, sync::Arc};
 
 #[derive(Args)]
 pub(crate) struct Inhost {
-    /// guests, engine (its futures as tasks) or tokio
+    /// guests, by-hand (guests on a lock of tokio's), engine (its futures as tasks) or
+    /// tokio
     who: String,
     folder: PathBuf,
     mode: String,
@@ -63,7 +64,11 @@ impl Inhost {
         let manager = LockManager::new(Ceilings::default());
         let dir = cap_std::fs::Dir::open_ambient_dir(&self.folder, cap_std::ambient_authority())?;
         let grant = Grant::new(FileSpace::new(dir).order(Order::Fair).into_space());
-        let host = Host::new(true, Configuration::Many)?;
+        let functions = match &*self.who {
+            "by-hand" => Functions::ByHand,
+            _ => Functions::Suspending,
+        };
+        let host = Host::new(functions, Configuration::Many)?;
         let mut tasks: Vec<Task> = Vec::new();
         for _ in 0..self.count {
             let wait = wait();

@@ -14,6 +14,8 @@ mod results;
 mod scenarios;
 mod statistics;
 mod turns;
+mod wakeup;
+mod written_by_hand;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -49,6 +51,9 @@ enum Command {
     /// One process of a comparison
     #[command(hide = true)]
     Contend(contend::Contend),
+    /// The other end of a wake-up: answers each byte with one
+    #[command(hide = true)]
+    Echo,
     /// Many guests or tasks in one process
     #[command(hide = true)]
     Inhost(inhost::Inhost),
@@ -70,6 +75,7 @@ fn main() -> Result<()> {
             only,
         }),
         Command::Contend(contend) => contend.run(),
+        Command::Echo => wakeup::echo(),
         Command::Inhost(inhost) => inhost.run(),
     }
 }

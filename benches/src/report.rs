@@ -178,7 +178,7 @@ fn tables(results: &Results) -> Result<String> {
     )?;
     table(
         &mut text,
-        "One host: guests, futures of the engine, and tasks on tokio's RwLock",
+        "One host: guests, guests whose host functions are written by hand over tokio's RwLock (`by-hand`), futures of the engine, and tasks on tokio's RwLock",
         &[
             "mode", "how many", "who", "grants/s", "fewest", "most", "threads",
         ],
@@ -341,7 +341,13 @@ fn lines(results: &Results, file: &Path) -> Plotted {
         .configure_mesh()
         .x_desc("guests or tasks on the lock")
         .draw()?;
-    for (who, color) in [("tokio", BLACK), ("engine", RED), ("guests", BLUE)] {
+    let lines = [
+        ("tokio", BLACK),
+        ("by-hand", GREEN),
+        ("engine", RED),
+        ("guests", BLUE),
+    ];
+    for (who, color) in lines {
         chart
             .draw_series(LineSeries::new(points(who), color.stroke_width(2)).point_size(3))?
             .label(who)

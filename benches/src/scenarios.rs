@@ -8,6 +8,7 @@ use crate::{
         Contended, Foreign, HandOver, InHost, Memory, Pair, ReadersAndWriter, Results, Start,
     },
     statistics::{contention, hand_overs, median, quantile},
+    wakeup,
 };
 use anyhow::Result;
 use std::{
@@ -178,6 +179,17 @@ impl Run<'_> {
                 eprintln!("{:?}", found.last());
             }
         }
+        let rounds = if self.settings.quick { 100 } else { 5_000 };
+        let mut samples = wakeup::measure(rounds)?;
+        samples.sort_unstable();
+        found.push(HandOver {
+            way: "wake-up alone (pipe)".into(),
+            holder: "pauses".into(),
+            samples: samples.len(),
+            p50: quantile(&samples, 0.5) as f64 / 1e3,
+            p99: quantile(&samples, 0.99) as f64 / 1e3,
+        });
+        eprintln!("{:?}", found.last());
         Ok(found)
     }
 
@@ -206,6 +218,7 @@ impl Run<'_> {
             "sync-posix-fair",
             "async-posix-fair",
             "sync-posix-kernel",
+            "async-posix-kernel",
         ];
         let processes: &[usize] = if self.settings.quick {
             &[2]
@@ -307,7 +320,7 @@ impl Run<'_> {
         }
         let mut found = Vec::new();
         for (mode, count) in runs {
-            for who in ["tokio", "engine", "guests"] {
+            for who in ["tokio", "by-hand", "engine", "guests"] {
                 let milliseconds = (self.seconds(2.0) * 1e3) as u64;
                 let folder = tempfile::tempdir_in(&self.folder)?;
                 let mut command = Command::new(std::env::current_exe()?);
