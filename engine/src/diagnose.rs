@@ -58,6 +58,9 @@ pub(crate) fn tell(lock: &Identity, records: Vec<Record>) {
             Record::CannotConvert(error) => {
                 tracing::debug!(target: "clasp", ?lock, %error, "cannot convert the lock in place");
             }
+            Record::CannotLeave(error) => {
+                tracing::error!(target: "clasp::order", ?lock, %error, "cannot give a place in line back");
+            }
             Record::Abandoned => {
                 tracing::warn!(target: "clasp::wait", ?lock, "an operation that was cancelled has not ended; the open file is given up");
             }

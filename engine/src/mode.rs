@@ -7,7 +7,7 @@ use std::fmt;
 pub enum Mode {
     /// Any number of holders, as long as all of them are shared.
     Shared,
-    /// One holder and nobody beside it.
+    /// One holder, and none beside it.
     Exclusive,
 }
 

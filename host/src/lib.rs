@@ -60,7 +60,7 @@
 //!
 //! # Blocking and asynchronous hosts
 //!
-//! With [`p2::add_to_linker_sync`] a guest that waits for a lock halts the
+//! With [`p2::add_to_linker_sync`] a guest that waits for a lock blocks the
 //! thread it runs on, which waits in the kernel itself. With
 //! [`p2::add_to_linker_async`] it suspends the guest's fiber; a helper thread
 //! waits in the kernel. The futures are bound to no executor.

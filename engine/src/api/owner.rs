@@ -1,4 +1,4 @@
-//! Owners: whoever takes locks under one set of quotas and is blocked as one,
+//! Owners: they take locks under one set of quotas and are blocked as one,
 //! such as the guest in one wasmtime store (S9).
 
 use super::opened::OpenLocks;

@@ -78,6 +78,8 @@ pub(crate) enum Record {
     CannotUnlock(Error),
     /// A conversion for the next requests failed.
     CannotConvert(Error),
+    /// The place in line could not be given back.
+    CannotLeave(Error),
     /// An operation that was cancelled has not ended in time: its resource was
     /// given up.
     Abandoned,
@@ -496,6 +498,7 @@ impl<O: Copy + PartialEq, R: Clone> Core<O, R> {
             }
             Op::Leave => {
                 self.place = false;
+                out.records.extend(result.err().map(Record::CannotLeave));
                 None
             }
             Op::Token => Some(match result {
@@ -766,7 +769,7 @@ impl<O: Copy + PartialEq, R: Clone> Core<O, R> {
 
     /// Grants what the resource holds to the requests that it serves, if any.
     /// The caller goes on with [`advance`](Self::advance), which unlocks what
-    /// nobody has taken.
+    /// no request has taken.
     fn give(&mut self, out: &mut Actions<R>) {
         let (Some(held), Some((_, front))) = (self.held, self.queue.front()) else {
             return;

@@ -175,13 +175,8 @@ impl Line {
             due
         };
         if due {
-            self.refresh();
-        }
-    }
-
-    fn refresh(&self) {
-        if let Err(error) = self.bytes.refresh() {
-            tracing::warn!(target: "clasp::order", %error, "the order between hosts is out of reach");
+            // It is looked at again, and an error told, when a ticket is drawn.
+            let _ = self.bytes.refresh(false);
         }
     }
 
@@ -191,10 +186,18 @@ impl Line {
         let ticket = self.state.lock().ticket;
         match ticket {
             Some(ticket) if ticket.mode == mode => return Ok(None),
-            Some(_) => self.leave(),
+            Some(_) => self.leave()?,
             None => {}
         }
-        self.refresh();
+        match self.bytes.refresh(true) {
+            Ok(false) => {}
+            Ok(true) => {
+                tracing::info!(target: "clasp::order", "the folder of the order was removed; using the new one");
+            }
+            Err(error) => {
+                tracing::warn!(target: "clasp::order", %error, "the order between hosts is out of reach");
+            }
+        }
         let gate = self.bytes.wait(self.region.gate(), Mode::Exclusive)?;
         Ok(Some(gate))
     }
@@ -285,22 +288,19 @@ impl Line {
 
     /// Gives the ticket back, whatever has become of it, and the gate: a draw may
     /// have been interrupted.
-    pub(crate) fn leave(&self) {
+    pub(crate) fn leave(&self) -> Result<(), Error> {
         self.state.lock().ticket = None;
-        if let Err(error) = self.bytes.unlock(self.region.from(self.region.gate)) {
-            tracing::error!(target: "clasp::order", %error, "cannot give a ticket back");
-        }
+        self.bytes.unlock(self.region.from(self.region.gate))
     }
 
     /// Waits for this line no longer, but keeps the ticket.
-    pub(crate) fn pause(&self) {
+    pub(crate) fn pause(&self) -> Result<(), Error> {
         let ticket = self.state.lock().ticket;
-        let Some(ticket) = ticket else {
-            return self.leave();
-        };
-        let before = Range::between(self.region.gate, ticket.at);
-        if let Err(error) = self.bytes.unlock(before) {
-            tracing::error!(target: "clasp::order", %error, "cannot stop waiting in line");
+        match ticket {
+            Some(ticket) => self
+                .bytes
+                .unlock(Range::between(self.region.gate, ticket.at)),
+            None => self.leave(),
         }
     }
 }

@@ -122,9 +122,10 @@ pub(crate) trait Bytes: Send + Sync + 'static {
     /// Prepares to wait for a lock on a range.
     fn wait(&self, range: Range, mode: Mode) -> Result<Arc<dyn Call>, Error>;
 
-    /// Sees that the file is still the one that other hosts use. Called while
-    /// nothing is held.
-    fn refresh(&self) -> Result<(), Error>;
+    /// Sees that the file is still the one that other hosts use, and that it is
+    /// open by a description of this lock alone if it is to be `own`; answers
+    /// whether it was replaced. Called while nothing is held.
+    fn refresh(&self, own: bool) -> Result<bool, Error>;
 
     /// Microseconds since the machine was started.
     fn clock(&self) -> u64;

@@ -101,11 +101,14 @@ impl FileSpace {
         self
     }
 
-    /// Whether lock files may lie on a network file system, where any request
-    /// may hang, `flock` may be `fcntl` underneath, and a server decides. A
-    /// request that hangs holds up everybody in this host who asks for the same
-    /// file, or who would queue behind them, and may hold up the timeouts of
-    /// the manager: give such guests a manager of their own.
+    /// Whether lock files may lie on a network file system, or on one that is not
+    /// known to be local, where any request may hang, `flock` may be `fcntl`
+    /// underneath, and a server decides.
+    ///
+    /// Waits for such a lock run on helper threads, and their timeouts are told
+    /// whatever the file system does. But the name of the lock is looked up on the
+    /// calling thread, which hangs for as long as the file system does not answer.
+    /// Other locks are not affected.
     pub fn network(mut self, network: bool) -> FileSpace {
         self.network = network;
         self

@@ -4,7 +4,7 @@ use super::sys;
 use crate::{Error, ErrorKind};
 use std::{fmt, str::FromStr};
 
-/// In which order those get a lock who wait for it in different processes.
+/// In which order requests of different processes get a lock.
 ///
 /// Within one host it is always first come first served. The default is
 /// [`Fair`](Order::Fair) on Linux, and [`Kernel`](Order::Kernel) elsewhere,
@@ -13,17 +13,17 @@ use std::{fmt, str::FromStr};
 #[non_exhaustive]
 pub enum Order {
     /// First come first served among the hosts of one user: once a request has
-    /// its place, each other host has the lock once more at most before it (64
-    /// requests of that host or 1 ms of granting them), and readers do not
-    /// starve writers. Costs one system call where nobody waits.
+    /// its place, each other host has at most one tenure before it (64 turns or
+    /// 250 us), and readers do not starve writers. The first acquisition of each
+    /// tenure costs one system call more.
     ///
     /// The order is kept in a folder of the user, by locks that vanish with the
     /// processes; see [`set_order_folder`](crate::file::set_order_folder).
     /// Where there is no such folder, and where inode numbers do not identify
     /// files (FUSE, network file systems), the order is the kernel's.
     Fair,
-    /// Whatever the kernel makes of it: none is promised. Whoever releases and
-    /// asks again at once mostly gets the lock again.
+    /// No ordering guarantee. A process that releases the lock and asks again at
+    /// once usually gets it again.
     Kernel,
 }
 

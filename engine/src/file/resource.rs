@@ -108,7 +108,7 @@ impl<K: Kernel> Description<K> {
             }
             Op::Leave => {
                 if let Some(line) = &self.line {
-                    line.leave();
+                    line.leave()?;
                 }
                 Answer::Granted
             }
@@ -390,9 +390,12 @@ impl<K: Kernel> Blocking for Wait<K> {
         let result = self.take();
         if let Some(line) = &self.description.line {
             let keeps = self.state.lock().cancelled == Some(true);
-            match &result {
+            let left = match &result {
                 Err(Stop::Cancelled) if keeps => line.pause(),
                 _ => line.leave(),
+            };
+            if let Err(error) = left {
+                tracing::error!(target: "clasp::order", %error, "cannot give a place in line back");
             }
         }
         match result {

@@ -52,8 +52,11 @@ impl TestLine {
     }
 
     /// Gives the ticket back.
+    ///
+    /// # Panics
+    /// If that fails.
     pub fn leave(&self) {
-        self.0.leave();
+        self.0.leave().expect("the order");
     }
 }
 

@@ -444,8 +444,8 @@ impl Bytes for MemoryBytes {
         Ok(self.of.call(Wants::Bytes(self.number, range, mode)))
     }
 
-    fn refresh(&self) -> Result<(), Error> {
-        Ok(())
+    fn refresh(&self, _: bool) -> Result<bool, Error> {
+        Ok(false)
     }
 
     fn clock(&self) -> u64 {

@@ -20,7 +20,7 @@ pub fn add_to_linker_async<T: LocksView + 'static>(linker: &mut Linker<T>) -> wa
 }
 
 /// Adds the interfaces to the linker of a blocking host: a guest that waits
-/// for a lock halts the thread that it runs on.
+/// for a lock blocks the thread that it runs on.
 ///
 /// # Errors
 /// If the linker has one of them already.

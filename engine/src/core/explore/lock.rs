@@ -585,11 +585,11 @@ impl Model {
         if in_flight != self.op.is_some() || in_flight == self.core.is_idle() && in_flight {
             return Err("the core and the back end do not agree".into());
         }
-        // No grant leaked: what nobody holds is being unlocked.
+        // No grant leaked: what no request holds is being unlocked.
         if self.op.is_none() && self.native.is_some() && self.holds.is_empty() {
             return Err("the lock is held for no request".into());
         }
-        // Nobody waits for a request that is gone.
+        // No operation waits for a request that is gone.
         if self.op.is_some_and(|op| op.op.waits() && !op.cancelled)
             && !self.requests.iter().any(|r| self.waits(r) && !r.parked)
         {

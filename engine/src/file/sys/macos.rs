@@ -57,7 +57,7 @@ struct FlockTimeout {
     timeout: libc::timespec,
 }
 
-/// Takes a lock without waiting; `false` if somebody else has it.
+/// Takes a lock without waiting; `false` if another open file has it.
 pub(crate) fn try_lock(file: impl AsFd, _: Family, mode: Mode) -> io::Result<bool> {
     let file = file.as_fd();
     let result = match set(file, libc::F_OFD_SETLK, kind(mode)) {
@@ -90,7 +90,7 @@ pub(crate) fn unlock(file: impl AsFd, _: Family) -> io::Result<()> {
     }?)
 }
 
-/// Whether nobody holds a lock; neither does the description itself.
+/// Whether no description holds a lock, this one included.
 pub(crate) fn is_free(file: impl AsFd, family: Family) -> io::Result<bool> {
     let file = file.as_fd();
     match set(file, libc::F_OFD_GETLK, libc::F_WRLCK) {

@@ -15,7 +15,7 @@ use std::{
     os::fd::{AsFd, AsRawFd, BorrowedFd},
 };
 
-/// Takes a lock without waiting; `false` if somebody else has it.
+/// Takes a lock without waiting; `false` if another open file has it.
 pub(crate) fn try_lock(file: impl AsFd, family: Family, mode: Mode) -> io::Result<bool> {
     let file = file.as_fd();
     let result = match family {
@@ -89,7 +89,7 @@ pub(crate) fn unlock(file: impl AsFd, family: Family) -> io::Result<()> {
     }?)
 }
 
-/// Whether nobody holds a lock; neither does the description itself.
+/// Whether no description holds a lock, this one included.
 pub(crate) fn is_free(file: impl AsFd, family: Family) -> io::Result<bool> {
     let file = file.as_fd();
     let fcntl_free = || Ok(conflict(file, WHOLE, Mode::Exclusive)?.is_none());

@@ -241,15 +241,15 @@ impl Bytes for OrderFile {
         Ok(Arc::new(translated(call)?))
     }
 
-    fn refresh(&self) -> Result<(), Error> {
-        let refreshed = || -> io::Result<()> {
-            let (current, own) = {
+    fn refresh(&self, own: bool) -> Result<bool, Error> {
+        let refreshed = || -> io::Result<bool> {
+            let (current, is_own) = {
                 let files = self.files.lock();
                 (Arc::clone(&files.file), files.own)
             };
             let removed = rustix::fs::fstat(&current)?.st_nlink == 0;
-            if own && !removed {
-                return Ok(());
+            if !removed && (is_own || !own) {
+                return Ok(false);
             }
             let folder = if removed {
                 refreshed_folder()?
@@ -260,14 +260,13 @@ impl Bytes for OrderFile {
             if removed {
                 // The others look at the new one as well.
                 LOOK.lock()[self.number] = Some(Arc::new(open(&folder, self.number)?));
-                tracing::info!(target: "clasp::order", "the folder of the order was removed; using the new one");
             }
             *self.files.lock() = Files {
                 file,
                 own: true,
                 cache: Arc::default(),
             };
-            Ok(())
+            Ok(removed)
         };
         translated(refreshed())
     }

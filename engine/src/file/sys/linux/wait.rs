@@ -118,12 +118,10 @@ where
                 // SAFETY: the thread takes itself out of `state` before it
                 // leaves `run`, and `state` is locked.
                 unsafe { thread.interrupt() };
+                // If it failed, the engine tells that the wait was abandoned.
                 match invalidated {
                     Ok(()) => Cancel::Requested,
-                    Err(error) => {
-                        tracing::warn!(target: "clasp::wait", %error, "cannot end a wait");
-                        Cancel::Impossible
-                    }
+                    Err(_) => Cancel::Impossible,
                 }
             }
             None if state.running => Cancel::Impossible,

@@ -43,22 +43,25 @@ pub(crate) fn choose_wake_signal(signal: Option<i32>) -> Result<(), Error> {
     Ok(())
 }
 
-/// The signal in use, which is the default one if nobody chose.
+/// The signal in use, which is the default one if none was chosen.
 fn signal() -> Option<libc::c_int> {
     if let Some(chosen) = SIGNAL.get() {
         return *chosen;
     }
-    let _choosing = CHOOSING.lock();
-    *SIGNAL.get_or_init(|| {
-        let signal = libc::SIGRTMIN() + DEFAULT_OFFSET;
-        match install(signal) {
-            Ok(()) => Some(signal),
-            Err(error) => {
-                tracing::warn!(target: "clasp::wait", %error, "waits that are given up will linger in the kernel");
-                None
-            }
+    let (chosen, error) = {
+        let _choosing = CHOOSING.lock();
+        if let Some(chosen) = SIGNAL.get() {
+            return *chosen;
         }
-    })
+        let signal = libc::SIGRTMIN() + DEFAULT_OFFSET;
+        let installed = install(signal);
+        let chosen = *SIGNAL.get_or_init(|| installed.is_ok().then_some(signal));
+        (chosen, installed.err())
+    };
+    if let Some(error) = error {
+        tracing::warn!(target: "clasp::wait", %error, "waits that are given up will linger in the kernel");
+    }
+    chosen
 }
 
 /// Whether waits can be ended.
@@ -150,11 +153,11 @@ impl Wakeable {
 /// Replaces what a descriptor refers to by something that cannot be locked.
 ///
 /// # Safety
-/// The descriptor must belong to the caller's wait alone: whoever uses it
-/// concurrently must be content with `EBADF`.
+/// The descriptor must belong to the caller's wait alone: code that uses it
+/// concurrently must accept `EBADF`.
 pub(super) unsafe fn invalidate(descriptor: BorrowedFd<'_>) -> io::Result<()> {
     let dead = dead_descriptor()?;
-    // SAFETY: both descriptors are open, and nobody else relies on what the
+    // SAFETY: both descriptors are open, and no other code relies on what the
     // second one refers to, says the caller.
     let result = unsafe { libc::dup3(dead.as_raw_fd(), descriptor.as_raw_fd(), libc::O_CLOEXEC) };
     if result < 0 {

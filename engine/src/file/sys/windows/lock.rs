@@ -54,7 +54,7 @@ pub(super) fn operation(file: Arc<File>, mode: Mode) -> Operation {
     }
 }
 
-/// Takes a lock without waiting; `false` if somebody else has it.
+/// Takes a lock without waiting; `false` if another open file has it.
 pub(crate) fn try_lock(file: impl AsHandle, _: Family, mode: Mode) -> io::Result<bool> {
     let file = file.as_handle();
     // SAFETY: `complete` keeps what it passes on until the operation is over.
@@ -92,7 +92,7 @@ pub(crate) fn unlock(file: impl AsHandle, _: Family) -> io::Result<()> {
     }
 }
 
-/// Whether nobody holds a lock; neither does the open file itself.
+/// Whether no open file holds a lock, this one included.
 pub(crate) fn is_free(file: impl AsHandle, family: Family) -> io::Result<bool> {
     // There is no asking, only trying.
     let free = try_lock(&file, family, Mode::Exclusive)?;

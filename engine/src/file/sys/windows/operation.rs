@@ -66,7 +66,7 @@ fn event() -> io::Result<Arc<OwnedHandle>> {
     if event.is_null() {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the handle is new and nobody else's.
+    // SAFETY: the handle is new, and only this code has it.
     let event = Arc::new(unsafe { OwnedHandle::from_raw_handle(event) });
     // A thread that is ending cannot keep it.
     let _ = EVENT.try_with(|kept| kept.set(Arc::clone(&event)));
@@ -248,7 +248,7 @@ pub(super) unsafe fn over(overlapped: *mut OVERLAPPED, result: io::Result<()>) {
 fn ended(result: io::Result<()>) -> io::Result<Waited> {
     match result {
         Ok(()) => Ok(Waited::Granted),
-        // Also by somebody else, such as the system when a thread ends.
+        // Also by other code, such as the system when a thread ends.
         Err(error) if code(&error) == Some(ERROR_OPERATION_ABORTED) => Ok(Waited::Cancelled),
         Err(error) => Err(error),
     }
@@ -291,12 +291,12 @@ mod tests {
             // SAFETY: the name ends with a zero, and what is null is optional.
             let pipe = unsafe { CreateNamedPipeW(wide.as_ptr(), open, 0, 1, 0, 0, 0, ptr::null()) };
             assert_ne!(pipe, INVALID_HANDLE_VALUE);
-            // SAFETY: the handle is new and nobody else's.
+            // SAFETY: the handle is new, and only this code has it.
             let file = Arc::new(unsafe { File::from_raw_handle(pipe) });
             Pipe { name, file }
         }
 
-        /// What waits until somebody connects.
+        /// What waits until a client connects.
         fn operation(&self) -> Arc<Operation> {
             // SAFETY: a connection is one such operation.
             Arc::new(unsafe {

@@ -48,7 +48,7 @@ fn open() -> io::Result<OwnedHandle> {
     if port.is_null() {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the handle is new and nobody else's.
+    // SAFETY: the handle is new, and only this code has it.
     let port = unsafe { OwnedHandle::from_raw_handle(port) };
     let serves = port.try_clone()?;
     thread::Builder::new()
@@ -85,7 +85,7 @@ fn serve(port: &OwnedHandle) {
         }
         // Whatever goes wrong for one must not end the waits of all.
         let passed_on = catch_unwind(AssertUnwindSafe(|| {
-            // SAFETY: it is given back once, and nobody else has this port.
+            // SAFETY: it is given back once, and only this thread has the port.
             unsafe { operation::over(overlapped, result) };
         }));
         if passed_on.is_err() {
