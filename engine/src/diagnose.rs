@@ -2,7 +2,11 @@
 //! refused. No mutex of the engine is held while a subscriber is called.
 
 use crate::{Error, ErrorKind, backend::Identity, core::Record, sync::Mutex};
-use std::{collections::VecDeque, time::SystemTime};
+use std::{
+    collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::SystemTime,
+};
 
 /// How many deadlocks are kept for [`LockManager::deadlocks`]; the last ones
 /// tell as much as all.
@@ -45,8 +49,16 @@ impl Deadlocks {
     }
 }
 
-/// Tells what has happened to a lock.
+/// Tells what has happened to a lock. Subscribers are foreign code: one that panics
+/// must not keep the engine from what it has still to do.
 pub(crate) fn tell(lock: &Identity, records: Vec<Record>) {
+    let told = catch_unwind(AssertUnwindSafe(|| tell_each(lock, records)));
+    if let Err(panic) = told {
+        drop(panic);
+    }
+}
+
+fn tell_each(lock: &Identity, records: Vec<Record>) {
     for record in records {
         match record {
             Record::Revoked(grants) => {

@@ -1,6 +1,6 @@
-//! A mutex and a condition variable that do not know poison. No foreign code
-//! runs in a critical section of this crate, and a panic in its own is a defect
-//! that poison would only spread.
+//! A mutex and a condition variable that do not know poison. No waker is woken and
+//! no subscriber of `tracing` called in a critical section of this crate; a panic in
+//! its own code is a defect that poison would only spread.
 //!
 //! With `--cfg shuttle` they, and threads, are those of `shuttle`, which tries
 //! out in which order threads may run; see `tests/models.rs`.

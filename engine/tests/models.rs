@@ -48,8 +48,9 @@ fn check(model: fn(&World)) {
             // Nothing is left behind, neither in the hosts nor outside.
             world.host();
             for host in world.hosts.borrow().iter() {
+                // An operation that was abandoned may still be on its way out.
                 let (_owner, lock) = host.lock();
-                lock.try_acquire(Mode::Exclusive).unwrap();
+                lock.acquire_blocking(Mode::Exclusive, None).unwrap();
             }
         };
         shuttle::check_random(run, iterations());

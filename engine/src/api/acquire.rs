@@ -261,10 +261,10 @@ impl Waiting {
                 Queued::Moved => before = Some(target),
                 Queued::Busy => return Err(self.busy()),
                 Queued::At(id) => {
-                    tracing::debug!(target: "clasp::wait", lock = %self.lock.name(), mode = %self.mode, "waiting");
                     self.place = Some((Arc::clone(&target), id));
                     self.set_alarm(&target, id)?;
                     target.entry().advance();
+                    tracing::debug!(target: "clasp::wait", lock = %self.lock.name(), mode = %self.mode, "waiting");
                     return Ok(());
                 }
             }
@@ -431,7 +431,7 @@ impl Waiting {
 impl Drop for Waiting {
     fn drop(&mut self) {
         if let Some((target, id)) = self.leave() {
-            target.entry().abandon(id, &self.request);
+            target.entry().abandon(id);
         }
     }
 }

@@ -394,6 +394,34 @@ impl<O: Copy + PartialEq, R: Clone> Core<O, R> {
         }
     }
 
+    /// Takes a request out of the queue whose owner does not want it any more, or
+    /// releases what it was granted and its owner has not taken.
+    pub(crate) fn abandon(&mut self, id: RequestId, now: Clock<'_>, out: &mut Actions<R>) {
+        match self.queue.hold_of(id) {
+            Some(hold) => {
+                self.release(hold, now, out);
+            }
+            None => self.withdraw(id, None, now, out),
+        }
+    }
+
+    /// Calls on holds that have ended are told so.
+    fn tell_calls(&mut self, out: &mut Actions<R>) {
+        if let Some(op) = &mut self.op
+            && let By::Hold(hold) = op.by
+            && !self.queue.holds(hold)
+            && let Some(tell) = op.tell.take()
+        {
+            let lost = Outcome::Failed(ErrorKind::Lost.into());
+            out.complete.push((tell, lost));
+        }
+    }
+
+    /// No sweep will come, since the timer could not be set.
+    pub(crate) fn disarm_sweep(&mut self) {
+        self.sweep_armed = false;
+    }
+
     /// Ends every hold and every request of an owner (S4).
     pub(crate) fn evict(&mut self, owner: O, now: Clock<'_>, out: &mut Actions<R>) {
         for id in self.queue.evict(owner) {
@@ -405,6 +433,7 @@ impl<O: Copy + PartialEq, R: Clone> Core<O, R> {
         {
             op.by = By::Core;
         }
+        self.tell_calls(out);
         self.released(now, out);
         self.advance(now, out);
     }
@@ -428,6 +457,7 @@ impl<O: Copy + PartialEq, R: Clone> Core<O, R> {
         if let Some(op) = &mut self.op {
             op.stale = true;
         }
+        self.tell_calls(out);
         self.advance(now, out);
     }
 
@@ -621,32 +651,35 @@ impl<O: Copy + PartialEq, R: Clone> Core<O, R> {
         match op.by {
             By::Try(_) => Some(Outcome::Busy),
             By::Request(id) if op.cancelled.is_none() => {
-                match self.queue.front() {
-                    // Now it waits outside.
-                    Some((front, waiting)) if front == id && waiting.wait => {
-                        let op = match op.op {
-                            Op::Lock { amount, .. } => Op::Lock {
-                                amount,
-                                wait: true,
-                                ahead: false,
-                            },
-                            _ => Op::Join {
-                                wait: true,
-                                ahead: false,
-                            },
-                        };
-                        // Unless all holders have gone: it is to be unlocked.
-                        if self.held.is_none() || self.queue.is_held() {
-                            self.start(op, By::Request(id), out);
-                        }
+                match self.queue.waiting(id).map(|waiting| waiting.wait) {
+                    Some(false) => self.complete(id, Outcome::Busy, out),
+                    Some(true) if self.queue.front().is_some_and(|(front, _)| front == id) => {
+                        self.wait_outside(op.op, id, out);
                     }
-                    Some((front, _)) if front == id => self.complete(id, Outcome::Busy, out),
                     _ => {}
                 }
                 None
             }
             _ => None,
         }
+    }
+
+    /// Has the front request wait outside, after a try.
+    fn wait_outside(&mut self, tried: Op, id: RequestId, out: &mut Actions<R>) {
+        let (wait, ahead) = (true, false);
+        let op = match tried {
+            Op::Lock { amount, .. } if self.held.is_none() => Op::Lock {
+                amount,
+                wait,
+                ahead,
+            },
+            Op::Join { .. } if self.held.is_some() && self.queue.is_held() => {
+                Op::Join { wait, ahead }
+            }
+            // The lock was lost or all holders have gone: `advance` decides.
+            _ => return,
+        };
+        self.start(op, By::Request(id), out);
     }
 
     fn failed(

@@ -19,6 +19,8 @@ pub(crate) struct HoldId {
 struct Holder<O, R> {
     number: u64,
     owner: O,
+    /// That was granted; zero if it did not wait.
+    request: RequestId,
     provisional: Option<Provisional<O, R>>,
     token: Option<u64>,
 }
@@ -100,16 +102,23 @@ impl<O: Copy + PartialEq, R: Clone> Queue<O, R> {
     }
 
     pub(crate) fn hold(&mut self, owner: O, mode: Mode) -> HoldId {
-        self.insert(owner, mode, None)
+        self.insert(owner, mode, 0, None)
     }
 
-    fn insert(&mut self, owner: O, mode: Mode, provisional: Option<Provisional<O, R>>) -> HoldId {
+    fn insert(
+        &mut self,
+        owner: O,
+        mode: Mode,
+        request: RequestId,
+        provisional: Option<Provisional<O, R>>,
+    ) -> HoldId {
         debug_assert!(self.fits(mode));
         self.held = mode;
         let number = self.number();
         let at = self.holders.insert(Holder {
             number,
             owner,
+            request,
             provisional,
             token: None,
         });
@@ -208,8 +217,21 @@ impl<O: Copy + PartialEq, R: Clone> Queue<O, R> {
             waiting: granted.clone(),
             seen: false,
         });
-        let hold = self.insert(granted.owner, granted.mode, provisional);
+        let hold = self.insert(granted.owner, granted.mode, id, provisional);
         Some((hold, granted))
+    }
+
+    /// The hold that a request was granted.
+    pub(crate) fn hold_of(&self, id: RequestId) -> Option<HoldId> {
+        let mut holders = self.holders.iter();
+        let (at, holder) = holders.find(|(_, holder)| holder.request == id)?;
+        let number = holder.number;
+        Some(HoldId { at, number })
+    }
+
+    /// The request, if it waits.
+    pub(crate) fn waiting(&self, id: RequestId) -> Option<&Waiting<O, R>> {
+        self.waiting.get(&id)
     }
 
     /// Makes a provisional grant final; `false` if it was revoked.

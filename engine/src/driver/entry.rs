@@ -3,8 +3,9 @@
 //!
 //! Mutexes are taken in this order: the wait graph of the host, the state of an
 //! entry, the slot of a request; the map of the host, the timer and the pool are
-//! leaves. Wakers are woken, subscribers called, operations started and entries
-//! dropped while none of them is held.
+//! leaves. Wakers are woken, subscribers called and entries dropped while none of
+//! them is held, and so are operations started, except those of immediate resources
+//! that end at once.
 
 use super::{
     pool::Runs,
@@ -24,6 +25,7 @@ use crate::{
     sync::{Mutex, MutexGuard},
 };
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, AtomicU32, Ordering},
@@ -171,7 +173,7 @@ impl Entry {
         let resource = out
             .start
             .as_ref()
-            .and_then(|start| state.resource(start.op));
+            .and_then(|start| state.resource(start.op, &self.sink));
         let resource = resource.map(Arc::clone);
         if retired {
             self.retire(state);
@@ -279,12 +281,11 @@ impl Entry {
                 self.register(id, operation, None);
                 if let Err((error, job)) = services.pool.spawn(Box::new(job)) {
                     if op.waits() {
-                        // Dropping it ends the operation: the request fails.
-                        self.fail(id, error);
-                        drop(job);
-                    } else {
-                        job.run();
+                        job.disarm();
+                        self.state().running.take_if(|running| running.id == id);
+                        return Some(Err(error));
                     }
+                    job.run();
                 }
                 None
             }
@@ -312,11 +313,6 @@ impl Entry {
             _ => None,
         };
         Ok((services, permits))
-    }
-
-    /// Ends the request of an operation with an error, and the operation.
-    fn fail(self: &Arc<Self>, id: OpId, error: Error) {
-        self.update(|core, now, out| core.done(id, Err(error), now, out));
     }
 
     /// Notes a pending operation, unless it has ended, and ends it if it was
@@ -427,6 +423,7 @@ impl Entry {
             }
         });
         if let Err(error) = services.timer.at(Instant::now() + SWEEP, sweep) {
+            self.state().core.disarm_sweep();
             tracing::warn!(target: "clasp::wait", %error, "cannot start the timer");
         }
     }
@@ -508,6 +505,7 @@ impl Entry {
         let mut state = self.state();
         // Read under the mutex: `close` sets it before it evicts.
         request.account.check_open()?;
+        request.open();
         let waiting = Waiting {
             owner: request.account.id,
             mode,
@@ -549,11 +547,8 @@ impl Entry {
 
     /// Takes a request out of the queue for its owner, who does not want the lock
     /// any more; releases the lock if it was granted meanwhile.
-    pub(crate) fn abandon(self: &Arc<Self>, id: RequestId, request: &Request) {
-        self.update(|core, now, out| core.withdraw(id, None, now, out));
-        if let Some(Outcome::Granted(hold)) = request.take_outcome() {
-            self.release(hold);
-        }
+    pub(crate) fn abandon(self: &Arc<Self>, id: RequestId) {
+        self.update(|core, now, out| core.abandon(id, now, out));
     }
 
     /// Ends every hold and every request of an owner (S4).
@@ -622,16 +617,22 @@ impl Entry {
 
 impl State {
     /// The resource for an operation; `None` if none can do it.
-    fn resource(&mut self, op: Op) -> Option<&Arc<dyn Resource>> {
+    fn resource(&mut self, op: Op, sink: &Weak<dyn Sink>) -> Option<&Arc<dyn Resource>> {
         if let Op::Lock { amount, .. } = op {
-            self.current = self.resources.iter().position(|r| r.permits(amount))?;
+            let current = self.resources.get(self.current)?;
+            if !current.permits(amount) {
+                let other = self.resources.iter().position(|r| r.permits(amount))?;
+                // The place in line, if there is one, is that of the other.
+                current.start(OpId(0), Op::Leave, sink);
+                self.current = other;
+            }
         }
         self.resources.get(self.current)
     }
 
     /// Carries out an operation that ends at once.
     fn carry_out(&mut self, id: OpId, op: Op, sink: &Weak<dyn Sink>) -> Result<Reply, Error> {
-        let resource = self.resource(op).ok_or(ErrorKind::Access)?;
+        let resource = self.resource(op, sink).ok_or(ErrorKind::Access)?;
         match resource.start(id, op, sink) {
             Started::Done(result) => result,
             Started::Pending(_) | Started::Blocking(_) => {
@@ -669,12 +670,21 @@ struct OperationJob {
 impl Runs for OperationJob {
     fn run(mut self: Box<Self>) {
         if let Some(operation) = self.operation.take() {
-            let result = operation.run();
+            // A subscriber of `tracing` may panic in it.
+            let run = catch_unwind(AssertUnwindSafe(|| operation.run()));
+            let result = run.unwrap_or_else(|_| {
+                let why = "the operation has panicked";
+                Err(Error::new(ErrorKind::Io, why))
+            });
             drop(operation);
             // Before anybody learns of the end and asks for more.
             self.permits = None;
             self.entry.finished(self.id, result);
         }
+    }
+
+    fn disarm(mut self: Box<Self>) {
+        self.operation = None;
     }
 }
 

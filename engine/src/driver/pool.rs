@@ -20,6 +20,9 @@ pub(crate) type Job = Box<dyn Runs>;
 /// See [`Job`].
 pub(crate) trait Runs: Send {
     fn run(self: Box<Self>);
+
+    /// Drops it without an end of the operation.
+    fn disarm(self: Box<Self>);
 }
 
 /// How long a thread without work stays: long enough that a contended lock
@@ -160,6 +163,8 @@ mod tests {
         fn run(self: Box<Self>) {
             (self.0)();
         }
+
+        fn disarm(self: Box<Self>) {}
     }
 
     fn spawn(pool: &Pool, f: impl FnOnce() + Send + 'static) {

@@ -38,6 +38,8 @@ struct Slot {
     job: Option<Job>,
     outcome: Option<Outcome>,
     waker: Option<Waker>,
+    /// Its owner has taken the outcome, and looks no more.
+    closed: bool,
 }
 
 /// The two ends of a waiting request: the entry completes it, the owner's thread
@@ -74,18 +76,24 @@ impl Request {
     #[must_use]
     pub(crate) fn offer(&self, job: Job) -> Option<Waker> {
         let mut slot = self.slot();
+        if slot.closed {
+            drop(slot);
+            // Dropping it ends the operation.
+            drop(job);
+            return None;
+        }
         slot.job = Some(job);
         slot.waker.take()
+    }
+
+    /// The request is queued, for the first time or again.
+    pub(crate) fn open(&self) {
+        self.slot().closed = false;
     }
 
     /// Takes the operation back, unless the owner's thread has it.
     pub(crate) fn take_job(&self) -> Option<Job> {
         self.slot().job.take()
-    }
-
-    /// The outcome, if there is one.
-    pub(crate) fn take_outcome(&self) -> Option<Outcome> {
-        self.slot().outcome.take()
     }
 
     /// Whether there is something to do.
@@ -101,6 +109,7 @@ impl Request {
             return Progress::Run(job);
         }
         if let Some(outcome) = slot.outcome.take() {
+            slot.closed = true;
             return Progress::Done(outcome);
         }
         let old = match &mut slot.waker {

@@ -210,16 +210,22 @@ impl<K: Kernel> Wait<K> {
         op: Op,
         sink: &Weak<dyn Sink>,
     ) -> Result<Started, Error> {
-        let (mode, joins) = match op {
-            Op::Lock { amount, .. } => (amount, false),
-            _ => (Mode::Shared, true),
+        let (mode, joins, ahead) = match op {
+            Op::Lock { amount, ahead, .. } => (amount, false, ahead),
+            Op::Join { ahead, .. } => (Mode::Shared, true, ahead),
+            _ => (Mode::Shared, true, false),
         };
-        if joins && description.line.is_none() {
+        if joins && (ahead || description.line.is_none()) {
             // There is no turn to wait for.
-            return Ok(Started::Done(description.carry_out(Op::Join {
+            let op = Op::Join {
                 wait: false,
                 ahead: true,
-            })));
+            };
+            if description.may_hang {
+                let description = Arc::clone(description);
+                return Ok(Started::Blocking(Arc::new(Short { description, op })));
+            }
+            return Ok(Started::Done(description.carry_out(op)));
         }
         if description.line.is_none() && description.kernel.waits_by_itself() {
             return Wait::start_by_itself(description, id, mode, sink);
@@ -228,7 +234,7 @@ impl<K: Kernel> Wait<K> {
             description: Arc::clone(description),
             mode,
             joins,
-            tries: description.may_hang,
+            tries: ahead || description.may_hang,
             state: Mutex::default(),
         })))
     }
@@ -317,7 +323,7 @@ impl<K: Kernel> Wait<K> {
 
     fn take(&self) -> Result<Reply, Stop> {
         let description = &*self.description;
-        if self.tries {
+        if self.tries && !self.joins {
             let tried = description.try_lock(self.mode, true)?;
             if tried.answer != Answer::Busy {
                 return Ok(tried);
