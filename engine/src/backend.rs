@@ -222,6 +222,16 @@ impl Tenure {
     /// on turns. A waiter waits for one tenure of each host before it.
     pub const LENGTH: Duration = Duration::from_micros(250);
 
+    /// A tenure of twice the turns and twice the time, for a lock that a helper
+    /// thread takes for a task. Its hand-over costs a second wake-up, that of the
+    /// executor's thread, before the first turn begins.
+    pub(crate) fn for_task(self) -> Tenure {
+        Tenure {
+            turns: self.turns.saturating_mul(2),
+            until: self.until + Tenure::LENGTH,
+        }
+    }
+
     /// A tenure that begins now.
     pub fn begin(now: Instant) -> Tenure {
         Tenure {
@@ -260,6 +270,13 @@ pub trait Pending: Send + Sync {
 
 /// An operation that runs on a thread of the engine.
 pub trait Blocking: Pending {
+    /// Whether [`cancel`](Pending::cancel) brings a thread back that carries the
+    /// operation out. Otherwise the thread is not that of a request, which is told
+    /// of its timeout in any case.
+    fn comes_back(&self) -> bool {
+        true
+    }
+
     /// Carries the operation out on the calling thread.
     ///
     /// # Errors

@@ -8,9 +8,12 @@ use crate::{
     policy::{Account, Grant, Permit},
     sync::Mutex,
 };
-use std::sync::{
-    Arc, OnceLock, Weak,
-    atomic::{AtomicU32, AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+    time::Instant,
 };
 
 /// How many acquisitions may pass before the lock's name is looked up again:
@@ -84,7 +87,7 @@ pub(crate) struct Named {
     unchecked: AtomicU32,
     /// Of the entry, as it was when the name was last looked up.
     generation: AtomicU32,
-    /// When that was, by [`coarse_ms`].
+    /// When that was, by [`now_ms`].
     checked_ms: AtomicU64,
     _permit: Permit,
 }
@@ -108,7 +111,7 @@ impl Named {
         let permit = account.open_locks.take()?;
         let current = Target::new(host.open(grant, &name)?);
         Ok(Named {
-            checked_ms: AtomicU64::new(coarse_ms()),
+            checked_ms: AtomicU64::new(now_ms()),
             host: Arc::clone(host),
             account: Arc::clone(account),
             grant: grant.clone(),
@@ -223,11 +226,25 @@ impl Named {
         if leads {
             self.unchecked.store(0, Ordering::Relaxed);
             self.generation.store(generation, Ordering::Relaxed);
-            self.checked_ms.store(coarse_ms(), Ordering::Relaxed);
+            self.checked_ms.store(now_ms(), Ordering::Relaxed);
         } else {
             entry.name_generation.fetch_add(1, Ordering::Relaxed);
         }
         Ok(leads)
+    }
+
+    /// Whether a request may wait for this lock, or use it after a wait: it still
+    /// has a name and, if a look-up is due, this one leads to it.
+    ///
+    /// A lock that guests of this host hand to each other is looked at here alone.
+    /// The link count costs a quarter of a look-up, and tells of files that were
+    /// removed or replaced by a rename.
+    pub(crate) fn is_current(&self, target: &Target) -> Result<bool, Error> {
+        let entry = target.entry();
+        if !entry.immediate || self.is_due(entry) {
+            return self.leads_to(target);
+        }
+        entry.is_linked()
     }
 
     /// Whether the name is to be looked up: at intervals, and if another name was
@@ -242,7 +259,7 @@ impl Named {
         unchecked >= CHECK_ACQUISITIONS
             || entry.name_generation.load(Ordering::Relaxed)
                 != self.generation.load(Ordering::Relaxed)
-            || coarse_ms().saturating_sub(checked) >= CHECK_INTERVAL_MS
+            || now_ms().saturating_sub(checked) >= CHECK_INTERVAL_MS
     }
 
     /// Takes the lock now, if it is free.
@@ -252,9 +269,11 @@ impl Named {
             match target.entry().try_acquire(&self.account, mode)? {
                 Attempt::Granted(hold, checked) => {
                     let held = Held { target, hold };
-                    if checked && !self.is_due(held.target.entry())
-                        || self.leads_to(&held.target)?
-                    {
+                    let current = match checked {
+                        true => !self.is_due(held.target.entry()) || self.leads_to(&held.target)?,
+                        false => self.is_current(&held.target)?,
+                    };
+                    if current {
                         return Ok(Tried::Held(held));
                     }
                     self.reopen(&held.target)?;
@@ -263,7 +282,7 @@ impl Named {
                 Attempt::Later => return Ok(Tried::Later),
                 Attempt::Busy => {
                     // Another holds a lock; is it the one the name leads to?
-                    if self.leads_to(&target)? {
+                    if self.is_current(&target)? {
                         return Ok(Tried::Busy);
                     }
                     self.reopen(&target)?;
@@ -296,20 +315,10 @@ impl Named {
     }
 }
 
-/// A monotonic clock in milliseconds, for intervals of many of them. Reading it
-/// takes less than `Instant::now`, and each acquisition does.
-fn coarse_ms() -> u64 {
-    #[cfg(target_os = "linux")]
-    {
-        let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
-        now.tv_sec as u64 * 1_000 + now.tv_nsec as u64 / 1_000_000
-    }
-    #[cfg(not(target_os = "linux"))]
-    {
-        static BEGUN: OnceLock<std::time::Instant> = OnceLock::new();
-        let begun = BEGUN.get_or_init(std::time::Instant::now);
-        begun.elapsed().as_millis() as u64
-    }
+/// A monotonic clock in milliseconds.
+fn now_ms() -> u64 {
+    static BEGUN: OnceLock<Instant> = OnceLock::new();
+    BEGUN.get_or_init(Instant::now).elapsed().as_millis() as u64
 }
 
 #[cold]

@@ -42,7 +42,7 @@ fn an_error_from_outside_ends_one_request_and_is_told() {
     guard.release().unwrap();
 }
 
-/// A request that has its turn and cannot go on keeps nobody from theirs.
+/// A request that has its turn and cannot go on keeps no other from its turn.
 #[test]
 fn a_request_that_fails_gives_its_turn_back() {
     let memory = Memory::fair();
@@ -91,7 +91,7 @@ fn a_lock_whose_folder_is_replaced_is_lost() {
     }
 }
 
-/// A file that was removed is closed when nobody needs it any more, though its
+/// A file that was removed is closed when no request needs it any more, though its
 /// lock is still open somewhere.
 #[cfg(target_os = "linux")]
 #[test]
@@ -374,4 +374,107 @@ fn a_lock_that_cannot_be_unlocked_is_opened_again() {
     drop(guard);
     space.fail_unlocks(false);
     drop(lock.try_acquire(Mode::Shared).unwrap());
+}
+
+/// A request that is dropped after its grant and before its owner has looked.
+#[test]
+fn a_request_that_is_dropped_with_its_grant_releases_the_lock() {
+    let manager = LockManager::new(Ceilings::default());
+    let grant = Grant::new(Memory::new().space());
+    let owner = manager.owner(Limits::default());
+    let other = manager.owner(Limits::default());
+    let lock = owner.open(&grant, "a").unwrap();
+    let next = other.open(&grant, "a").unwrap();
+    let guard = lock.try_acquire(Mode::Exclusive).unwrap();
+    let request = next.start_acquire(Mode::Exclusive, None).unwrap();
+    drop(guard);
+    assert!(request.is_ready());
+    let refused = lock.try_acquire(Mode::Shared).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::WouldBlock);
+    drop(request);
+    lock.try_acquire(Mode::Shared).unwrap().release().unwrap();
+    assert_eq!(other.in_use(), 0);
+}
+
+/// Back ends are foreign code as well.
+#[test]
+fn a_back_end_that_panics_ends_its_request_alone() {
+    use clasp_engine::{
+        Error, LockName,
+        backend::{
+            Access, Blocking, Cancel, Caps, Identity, Op, OpId, Opened, Pending, Reply, Resource,
+            Sink, Space, Started,
+        },
+        testing::conformance::block_on,
+    };
+    use std::sync::Weak;
+
+    struct Panics(Arc<dyn Space>);
+
+    struct PanickingResource(Arc<dyn Resource>);
+
+    struct Panicking;
+
+    impl Space for Panics {
+        fn open(&self, name: &LockName, access: Access) -> Result<Opened, Error> {
+            let opened = self.0.open(name, access)?;
+            let resource = Arc::new(PanickingResource(opened.resource));
+            Ok(Opened { resource, ..opened })
+        }
+
+        fn identify(&self, name: &LockName) -> Result<Option<Identity>, Error> {
+            self.0.identify(name)
+        }
+    }
+
+    impl Resource for PanickingResource {
+        fn permits(&self, mode: Mode) -> bool {
+            self.0.permits(mode)
+        }
+
+        fn caps(&self) -> Caps {
+            self.0.caps()
+        }
+
+        fn start(&self, id: OpId, op: Op, sink: &Weak<dyn Sink>) -> Started {
+            match op.waits() {
+                true => Started::Blocking(Arc::new(Panicking)),
+                false => self.0.start(id, op, sink),
+            }
+        }
+
+        fn is_linked(&self) -> Result<bool, Error> {
+            self.0.is_linked()
+        }
+    }
+
+    impl Pending for Panicking {
+        fn cancel(&self, _: bool) -> Cancel {
+            Cancel::Requested
+        }
+    }
+
+    impl Blocking for Panicking {
+        fn run(&self) -> Result<Reply, Error> {
+            panic!("the back end panics, as this test asks")
+        }
+    }
+
+    let memory = Memory::new();
+    let lock = |space: Arc<dyn Space>| {
+        let owner = LockManager::new(Ceilings::default()).owner(Limits::default());
+        let lock = owner.open(&Grant::new(space), "a").unwrap();
+        (owner, lock)
+    };
+    let (_a, holder) = lock(memory.space());
+    let (_b, waiter) = lock(Arc::new(Panics(memory.space())));
+    let guard = holder.try_acquire(Mode::Exclusive).unwrap();
+    for _ in 0..2 {
+        let blocking = waiter.acquire_blocking(Mode::Exclusive, None);
+        assert_eq!(blocking.unwrap_err().kind(), ErrorKind::Io);
+        let task = block_on(waiter.acquire(Mode::Exclusive, None));
+        assert_eq!(task.unwrap_err().kind(), ErrorKind::Io);
+    }
+    drop(guard);
+    drop(waiter.acquire_blocking(Mode::Exclusive, None).unwrap());
 }

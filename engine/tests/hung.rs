@@ -209,3 +209,19 @@ fn a_storm_of_losses_and_failures_leaves_nothing_behind() {
     let (_owner, lock) = lock(&manager, &grant, "a");
     finishes(move || drop(lock.acquire_blocking(Mode::Exclusive, None).unwrap()));
 }
+
+/// A call on a hold of an owner that is closed does not wait for its back end.
+#[test]
+fn a_conversion_ends_when_its_owner_is_closed() {
+    let world = World::new();
+    let (owner, lock_a) = lock(&world.manager, &world.hung, "a");
+    let mut guard = lock_a.acquire_blocking(Mode::Exclusive, None).unwrap();
+    world.slow.hang(true);
+    let closer = owner.closer();
+    let converts = thread::spawn(move || kind(guard.downgrade()));
+    world.slow.wait_for_an_operation();
+    closer.close();
+    let ended = finishes(move || converts.join().unwrap());
+    assert_eq!(ended, Some(ErrorKind::Lost));
+    world.slow.hang(false);
+}

@@ -1,5 +1,5 @@
 //! Models: the engine with the threads of `shuttle`, which runs them in many
-//! orders and finds the one in which somebody waits for ever. The kernel is
+//! orders and finds the one in which a request waits for ever. The kernel is
 //! the reference back end, whose descriptions never conflict with themselves
 //! and lose all they hold with one unlock, as real ones do.
 //!
@@ -112,7 +112,7 @@ struct Actor {
 const SOME_TIME: Option<Duration> = Some(Duration::from_secs(3600));
 
 impl Actor {
-    /// Is where no writer is beside anybody, if it got the lock.
+    /// Is in the critical section, if it got the lock, where no writer has company.
     fn enter(&self, result: Result<Guard, Error>) {
         let guard = match result {
             Ok(guard) => guard,
@@ -134,7 +134,7 @@ impl Actor {
         let before = self.inside.fetch_add(step, Ordering::SeqCst);
         match guard.mode() {
             Mode::Shared => assert!(before >= 0, "a reader beside a writer"),
-            Mode::Exclusive => assert_eq!(before, 0, "a writer beside somebody"),
+            Mode::Exclusive => assert_eq!(before, 0, "a writer beside another holder"),
         }
         thread::yield_now();
         self.inside.fetch_sub(step, Ordering::SeqCst);

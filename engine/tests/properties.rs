@@ -22,7 +22,7 @@ use std::{
 const OWNERS: usize = 3;
 const LOCKS: usize = 2;
 
-/// What somebody does. Guards and requests are chosen from those there are.
+/// What an owner does. Guards and requests are chosen from those there are.
 #[derive(Debug, Clone, Copy)]
 enum Deed {
     Try(usize, usize, Mode),

@@ -268,7 +268,7 @@ fn each_quota_is_an_error_value() {
         let lock = actor.open("data/a.lock").unwrap();
         assert_eq!(error(actor.acquire(lock, true, None)), "timed-out");
 
-        // Another host holds, so somebody must wait in the kernel.
+        // Another host holds the lock, so this one has to wait in the kernel.
         let world = World::new();
         let elsewhere = LockManager::new(Ceilings::default());
         let mut foreign = Setup::data(world.path(), &elsewhere).actor(host);

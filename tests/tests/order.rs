@@ -113,7 +113,7 @@ fn finish(contenders: &mut [Contender]) -> Vec<Turn> {
 }
 
 fn check_exclusion(turns: &[Turn]) {
-    // Until when somebody is there, by mode.
+    // Until when a holder is there, by mode.
     let (mut exclusive, mut shared) = (0, 0);
     for turn in turns {
         assert!(turn.got >= exclusive, "beside a writer: {turn:?}");

@@ -184,7 +184,7 @@ impl Demo {
             std::thread::spawn(move || {
                 for line in BufReader::new(output).lines().map_while(Result::ok) {
                     if let Ok(report) = serde_json::from_str::<Report>(&line) {
-                        // Nobody listens any more if another process failed.
+                        // The demo listens no more if another process has failed.
                         let _ = send.send((at, report));
                     }
                 }

@@ -88,7 +88,7 @@ impl Phase {
         }
     }
 
-    /// Nothing was lost and nobody saw anything wrong.
+    /// No update was lost, and no process saw a wrong value.
     pub(super) fn is_clean(&self) -> bool {
         self.lost_updates == 0 && self.wrong_audits == 0 && self.money_before == self.money_after
     }

@@ -132,6 +132,7 @@ impl Acquire {
             ends,
             begun: Instant::now(),
             waits,
+            in_graph: false,
             request,
             place: None,
             alarm: None,
@@ -230,6 +231,8 @@ struct Waiting {
     begun: Instant,
     /// Whom it blocks if it waits for its turn; nothing for a try.
     waits: Option<Blocks>,
+    /// Whether the owner is in the wait graph of the host.
+    in_graph: bool,
     request: Arc<Request>,
     place: Option<(Arc<Target>, RequestId)>,
     alarm: Option<Key>,
@@ -287,29 +290,29 @@ impl Waiting {
     }
 
     /// Queues, unless the wait could never end. No system call is made here:
-    /// arrivals that block their owner wait for each other in the whole host.
-    fn enqueue(&self, target: &Arc<Target>) -> Result<Queued, Error> {
+    /// arrivals in the wait graph wait for each other in the whole host.
+    fn enqueue(&mut self, target: &Arc<Target>) -> Result<Queued, Error> {
         let entry = target.entry();
         let waits = self.waits.is_some();
-        if matches!(self.waits, None | Some(Blocks::Nothing)) {
+        let account = self.lock.account();
+        // An owner that holds nothing and asks for nothing else is in no circle: those
+        // that wait for its request wait for what it waits for, in the same queue. The
+        // request itself is counted already.
+        let alone = account.held_locks.used() <= 1;
+        if alone || matches!(self.waits, None | Some(Blocks::Nothing)) {
             return entry.enqueue(&self.request, self.mode, waits);
         }
-        let account = self.lock.account();
         let host = self.lock.host();
         let cycle = {
             let mut blocked = host.blocked.lock();
-            // No owner waits for one that holds nothing and asks for nothing.
-            // The request itself is counted already.
-            let cycle = (account.held_locks.used() > 1).then(|| {
-                blocked.find_cycle(
-                    account.id,
-                    entry,
-                    self.mode,
-                    Arc::as_ptr,
-                    |entry, id, mode, searched| entry.blockers(id, mode, searched),
-                )
-            });
-            match cycle.flatten() {
+            let cycle = blocked.find_cycle(
+                account.id,
+                entry,
+                self.mode,
+                Arc::as_ptr,
+                |entry, id, mode, searched| entry.blockers(id, mode, searched),
+            );
+            match cycle {
                 Some(cycle) => cycle,
                 None => {
                     let queued = entry.enqueue(&self.request, self.mode, waits)?;
@@ -321,6 +324,7 @@ impl Waiting {
                             name: self.lock.name().to_string(),
                         };
                         blocked.block(account.id, on);
+                        self.in_graph = true;
                     }
                     return Ok(queued);
                 }
@@ -335,7 +339,7 @@ impl Waiting {
     fn leave(&mut self) -> Option<(Arc<Target>, RequestId)> {
         let place = self.place.take()?;
         let host = self.lock.host();
-        if matches!(self.waits, Some(Blocks::Task | Blocks::Thread)) {
+        if std::mem::take(&mut self.in_graph) {
             host.blocked.lock().unblock(self.lock.account().id);
         }
         if let Some(key) = self.alarm.take() {
@@ -352,7 +356,9 @@ impl Waiting {
                 Progress::Done(outcome) => outcome,
             };
             let result = match outcome {
-                Outcome::Granted(hold) if !self.collects(hold) => continue,
+                Outcome::Granted(hold) | Outcome::HandedOver(hold) if !self.collects(hold) => {
+                    continue;
+                }
                 outcome => self.accept(outcome),
             };
             let Some(result) = result.transpose() else {
@@ -395,16 +401,24 @@ impl Waiting {
         let Some((target, _)) = self.leave() else {
             return Err(Account::closed());
         };
+        // Waiting for another host takes much longer than a look-up, and the name may
+        // have been given to another file meanwhile. A lock that the requests of this
+        // host hand to each other is looked up at intervals.
+        let handed_over = matches!(outcome, Outcome::HandedOver(_));
         match outcome {
             Outcome::Failed(error) => Err(error),
-            Outcome::Granted(hold) => {
+            Outcome::Granted(hold) | Outcome::HandedOver(hold) => {
                 let held = Held { target, hold };
                 self.lock.account().check_open()?;
                 if !held.is_held() {
                     // Lost, or revoked and evicted, before it was collected.
                     return Err(ErrorKind::Lost.into());
                 }
-                if !self.lock.leads_to(&held.target)? {
+                let current = match handed_over {
+                    true => self.lock.is_current(&held.target)?,
+                    false => self.lock.leads_to(&held.target)?,
+                };
+                if !current {
                     let target = Arc::clone(&held.target);
                     drop(held);
                     return self.queue(false, Some(target)).map(|()| None);

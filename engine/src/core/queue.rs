@@ -335,7 +335,7 @@ impl<O: Copy + PartialEq, R: Clone> Queue<O, R> {
     }
 }
 
-#[cfg(all(test, not(shuttle)))]
+#[cfg(all(test, not(shuttle), not(windows)))]
 impl HoldId {
     /// One that has ended.
     pub(in crate::core) fn stale() -> HoldId {
@@ -346,7 +346,7 @@ impl HoldId {
     }
 }
 
-#[cfg(all(test, not(shuttle)))]
+#[cfg(all(test, not(shuttle), not(windows)))]
 impl<O: Copy + PartialEq, R: Clone> Queue<O, R> {
     /// Whether the sweep before has seen a provisional grant.
     pub(in crate::core) fn is_seen(&self, id: HoldId) -> bool {

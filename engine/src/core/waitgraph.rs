@@ -5,7 +5,10 @@
 //! hold before it does. A blocked owner releases nothing until its request ends.
 //! If a chain of these leads back to the owner, only a timeout could end it.
 //!
-//! Arrivals of blocking requests are serialized by the graph's mutex, and a cycle
+//! An owner that holds nothing and asks for nothing else need not be in the graph:
+//! those that wait for its one request wait for what it waits for, in the same queue.
+//!
+//! Arrivals of the others are serialized by the graph's mutex, and a cycle
 //! needs one of them as its last edge: blocked owners ask for nothing new, and
 //! all that they are granted meanwhile they had asked for before. So each arrival
 //! is checked once.

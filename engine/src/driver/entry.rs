@@ -17,7 +17,7 @@ use crate::{
     Error, ErrorKind, Mode,
     backend::{
         Answer, Blocking, Cancel, Identity, Op, OpId, Opened, Pending, Reply, Resource, SWEEP,
-        Sink, Started,
+        Sink, Started, Tenure,
     },
     core::{self, Actions, Clock, Collected, Core, HoldId, Outcome, RequestId, Start, Waiting},
     diagnose,
@@ -265,11 +265,12 @@ impl Entry {
             operation: Some(Arc::clone(&operation)),
             permits: None,
         };
-        // An operation that may hang must not take its owner's thread along:
-        // the owner is told of its timeout in any case.
+        // An operation that may hang, or that cannot be ended, must not take its
+        // owner's thread along: the owner is told of its timeout in any case.
         if let Some(request) = &request
             && request.on_thread
             && self.immediate
+            && operation.comes_back()
         {
             self.register(id, operation, Some(Arc::clone(request)));
             request::wake(request.offer(Box::new(job)).into_iter().collect());
@@ -432,13 +433,19 @@ impl Entry {
         self.retired.load(Ordering::Acquire)
     }
 
-    /// Whether the lock has no name at all any more.
-    pub(crate) fn is_unlinked(&self) -> bool {
+    /// Whether the lock still has a name, whichever. One that was given up counts
+    /// as if it had.
+    pub(crate) fn is_linked(&self) -> Result<bool, Error> {
         let resource = {
             let state = self.state();
             state.resources.get(state.current).map(Arc::clone)
         };
-        resource.is_some_and(|resource| matches!(resource.is_linked(), Ok(false)))
+        resource.map_or(Ok(true), |resource| resource.is_linked())
+    }
+
+    /// Whether the lock is known to have no name any more.
+    pub(crate) fn is_unlinked(&self) -> bool {
+        matches!(self.is_linked(), Ok(false))
     }
 
     /// Retires the entry if its lock has no name any more, so that requests which
@@ -658,6 +665,14 @@ impl Sink for Entry {
     }
 }
 
+/// The reply to a wait on a helper thread.
+fn for_task(reply: Reply) -> Reply {
+    Reply {
+        tenure: reply.tenure.map(Tenure::for_task),
+        ..reply
+    }
+}
+
 /// An operation for the thread that is to run it. Dropping it ends the operation
 /// before it has begun.
 struct OperationJob {
@@ -677,7 +692,11 @@ impl Runs for OperationJob {
                 Err(Error::new(ErrorKind::Io, why))
             });
             drop(operation);
-            // Before anybody learns of the end and asks for more.
+            let result = match &self.permits {
+                Some(_) => result.map(for_task),
+                None => result,
+            };
+            // Before the request learns of the end, and its owner asks for more.
             self.permits = None;
             self.entry.finished(self.id, result);
         }
@@ -694,5 +713,84 @@ impl Drop for OperationJob {
             self.permits = None;
             self.entry.finished(self.id, Ok(Answer::Busy.into()));
         }
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+    use crate::{
+        backend::Caps,
+        driver::{pool::Pool, timer::Timer},
+        policy::Quota,
+    };
+
+    /// Notes what it is to do.
+    struct Recorder {
+        exclusive: bool,
+        ops: Mutex<Vec<Op>>,
+    }
+
+    impl Recorder {
+        fn new(exclusive: bool) -> Arc<Recorder> {
+            let ops = Mutex::default();
+            Arc::new(Recorder { exclusive, ops })
+        }
+    }
+
+    impl Resource for Recorder {
+        fn permits(&self, mode: Mode) -> bool {
+            mode == Mode::Shared || self.exclusive
+        }
+
+        fn caps(&self) -> Caps {
+            Caps {
+                immediate: true,
+                order: true,
+                downgrade: false,
+                upgrade: false,
+                tokens: false,
+            }
+        }
+
+        fn start(&self, _: OpId, op: Op, _: &Weak<dyn Sink>) -> Started {
+            self.ops.lock().push(op);
+            Started::Done(Ok(Answer::Granted.into()))
+        }
+
+        fn is_linked(&self) -> Result<bool, Error> {
+            Ok(true)
+        }
+    }
+
+    /// A place in line belongs to one open file. It is given back when another file
+    /// serves the next request, or other hosts would wait for it.
+    #[test]
+    fn the_place_in_line_is_given_back_when_another_file_takes_over() {
+        let services = Arc::new(Services {
+            pool: Pool::new(1),
+            timer: Timer::default(),
+        });
+        let quota = Arc::new(Quota::new(1, "files", ErrorKind::Unavailable));
+        let (reads, writes) = (Recorder::new(false), Recorder::new(true));
+        let opened = Opened {
+            identity: Identity::Named { realm: 0, lock: 0 },
+            family: "test",
+            resource: Arc::clone(&reads) as Arc<dyn Resource>,
+        };
+        let entry = Entry::new(&services, opened, quota.take().unwrap());
+        entry.add_resource(Arc::clone(&writes) as Arc<dyn Resource>);
+        let lock = |amount| Op::Lock {
+            amount,
+            wait: true,
+            ahead: false,
+        };
+        let mut state = entry.state();
+        state.resource(lock(Mode::Shared), &entry.sink).unwrap();
+        assert!(reads.ops.lock().is_empty());
+        let chosen = state.resource(lock(Mode::Exclusive), &entry.sink).unwrap();
+        assert!(chosen.permits(Mode::Exclusive));
+        assert_eq!(*reads.ops.lock(), [Op::Leave]);
+        assert!(writes.ops.lock().is_empty());
     }
 }

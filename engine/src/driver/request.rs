@@ -130,3 +130,49 @@ impl fmt::Debug for Request {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+    use crate::{driver::pool::Runs, policy::Limits};
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    /// Notes that it was dropped, which ends an operation.
+    struct Ends(Arc<AtomicBool>);
+
+    impl Runs for Ends {
+        fn run(self: Box<Self>) {}
+        fn disarm(self: Box<Self>) {}
+    }
+
+    impl Drop for Ends {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// An owner that has its outcome looks no more: an operation that were left to
+    /// it would never end.
+    #[test]
+    fn an_operation_for_an_owner_that_has_left_ends() {
+        let account = Arc::new(Account::new(Limits::default()));
+        let request = Request::new(&account, true);
+        let offer = || {
+            let ended = Arc::new(AtomicBool::new(false));
+            let woken = request.offer(Box::new(Ends(Arc::clone(&ended))));
+            assert!(woken.is_none());
+            ended
+        };
+        let ended = offer();
+        drop(request.take_job());
+        assert!(ended.load(Ordering::SeqCst));
+        assert!(request.complete(Outcome::Busy).is_none());
+        let done = request.poll(Waker::noop());
+        assert!(matches!(done, Progress::Done(Outcome::Busy)));
+        assert!(offer().load(Ordering::SeqCst));
+        // It queues again, for another lock.
+        request.open();
+        assert!(!offer().load(Ordering::SeqCst));
+        assert!(request.is_ready());
+    }
+}

@@ -56,20 +56,28 @@ impl Timer {
         if locked.looks_at.is_none_or(|at| deadline < at) {
             wake.notify_one();
         }
-        let starts = !std::mem::replace(&mut locked.running, true);
-        drop(locked);
-        if starts {
-            let shared = Arc::clone(&self.alarms);
-            let started = thread::Builder::new()
-                .name("clasp-timer".into())
-                .spawn(move || run(&shared));
-            if let Err(error) = started {
-                alarms.lock().running = false;
-                self.cancel(key);
-                return Err(error);
+        if locked.running {
+            return Ok(key);
+        }
+        // Once, and under the mutex: no other deadline may rely on a thread that
+        // does not start.
+        let shared = Arc::clone(&self.alarms);
+        let started = thread::Builder::new()
+            .name("clasp-timer".into())
+            .spawn(move || run(&shared));
+        match started {
+            Ok(_) => {
+                locked.running = true;
+                Ok(key)
+            }
+            Err(error) => {
+                let alarm = locked.by_time.remove(&key);
+                drop(locked);
+                // It may own the last of something that locks.
+                drop(alarm);
+                Err(error)
             }
         }
-        Ok(key)
     }
 
     /// Takes a deadline back. Its alarm may be under way all the same.

@@ -54,6 +54,12 @@ pub(crate) trait Kernel: Send + Sync + 'static {
         false
     }
 
+    /// Whether a wait on a thread [comes back](crate::backend::Blocking::comes_back)
+    /// when it is cancelled.
+    fn comes_back(&self) -> bool {
+        true
+    }
+
     /// Begins to wait and returns at once. `done` is called once, on another
     /// thread, unless this answers an error.
     fn start(&self, mode: Mode, done: Done) -> Result<Arc<dyn Call>, Error> {

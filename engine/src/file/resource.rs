@@ -145,10 +145,17 @@ impl<K: Kernel> Description<K> {
                     ..Answer::Granted.into()
                 })
             }
-            linked => {
-                self.kernel.unlock()?;
-                linked.map(|_| Answer::Gone.into())
-            }
+            linked => self.undo(linked.map(|_| Answer::Gone.into())),
+        }
+    }
+
+    /// Ends an operation with nothing held. Where that cannot be had, the
+    /// description is given up like one whose file is gone: closing it releases
+    /// what it holds.
+    fn undo(&self, result: Result<Reply, Error>) -> Result<Reply, Error> {
+        match self.kernel.unlock() {
+            Ok(()) => result,
+            Err(_) => Ok(Answer::Gone.into()),
         }
     }
 }
@@ -348,8 +355,13 @@ impl<K: Kernel> Wait<K> {
                 Err(stop) => {
                     // A grant may have raced, and the description may live on in
                     // a forked child.
-                    description.kernel.unlock()?;
-                    return Err(stop);
+                    return match description.undo(Ok(Answer::Busy.into()))? {
+                        Reply {
+                            answer: Answer::Busy,
+                            ..
+                        } => Err(stop),
+                        given_up => Ok(given_up),
+                    };
                 }
             }
         }
@@ -361,15 +373,9 @@ impl<K: Kernel> Description<K> {
     fn waited(&self, result: Result<Waited, Error>) -> Result<Reply, Error> {
         match result {
             Ok(Waited::Granted) => self.taken(true),
-            Ok(_) => {
-                self.kernel.unlock()?;
-                Ok(Answer::Busy.into())
-            }
-            Err(error) => {
-                // Half of it may be held, where a lock has two halves.
-                self.kernel.unlock()?;
-                Err(error)
-            }
+            Ok(_) => self.undo(Ok(Answer::Busy.into())),
+            // Half of it may be held, where a lock has two halves.
+            Err(error) => self.undo(Err(error)),
         }
     }
 }
@@ -392,6 +398,10 @@ impl<K: Kernel> Pending for Wait<K> {
 }
 
 impl<K: Kernel> Blocking for Wait<K> {
+    fn comes_back(&self) -> bool {
+        self.description.kernel.comes_back()
+    }
+
     fn run(&self) -> Result<Reply, Error> {
         let result = self.take();
         if let Some(line) = &self.description.line {
@@ -418,5 +428,114 @@ struct ByItself(Arc<dyn Call>);
 impl Pending for ByItself {
     fn cancel(&self, _: bool) -> Cancel {
         self.0.cancel()
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+    use crate::ErrorKind;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    /// A kernel with one lock, whose file cannot be looked at or unlocked when it is
+    /// told so.
+    #[derive(Default)]
+    struct Failing {
+        looks_fail: AtomicBool,
+        unlocks_fail: AtomicBool,
+    }
+
+    fn check(fails: &AtomicBool) -> Result<(), Error> {
+        match fails.load(Ordering::SeqCst) {
+            true => Err(ErrorKind::Io.into()),
+            false => Ok(()),
+        }
+    }
+
+    impl Kernel for Failing {
+        fn try_lock(&self, _: Mode) -> Result<bool, Error> {
+            Ok(true)
+        }
+
+        fn unlock(&self) -> Result<(), Error> {
+            check(&self.unlocks_fail)
+        }
+
+        fn is_free(&self) -> Result<bool, Error> {
+            Ok(true)
+        }
+
+        fn converts(&self) -> bool {
+            true
+        }
+
+        fn convert(&self, _: Mode) -> Result<bool, Error> {
+            Ok(true)
+        }
+
+        fn is_linked(&self) -> Result<bool, Error> {
+            check(&self.looks_fail).map(|()| true)
+        }
+
+        fn wait(&self, _: Mode) -> Result<Arc<dyn Call>, Error> {
+            Err(ErrorKind::Io.into())
+        }
+    }
+
+    const TRY: Op = Op::Lock {
+        amount: Mode::Exclusive,
+        wait: false,
+        ahead: true,
+    };
+
+    /// The engine takes an operation that failed for one that holds nothing. If the
+    /// lock cannot be given back, the file is given up, as if its name were gone.
+    #[test]
+    fn a_file_whose_lock_cannot_be_given_back_is_given_up() {
+        let file = LockFile::new(Failing::default(), None, Access::Any);
+        let (kernel, answer) = (&file.0.kernel, |result: Result<Reply, Error>| {
+            result.map(|reply| reply.answer)
+        });
+        kernel.looks_fail.store(true, Ordering::SeqCst);
+        assert_eq!(answer(file.0.carry_out(TRY)), Err(ErrorKind::Io.into()));
+        kernel.unlocks_fail.store(true, Ordering::SeqCst);
+        assert_eq!(answer(file.0.carry_out(TRY)), Ok(Answer::Gone));
+        for ended in [
+            Ok(Waited::Cancelled),
+            Ok(Waited::Granted),
+            Err(ErrorKind::Io.into()),
+        ] {
+            assert_eq!(answer(file.0.waited(ended)), Ok(Answer::Gone));
+        }
+    }
+
+    /// Whatever is asked of a file that may hang, no call on it is made by the
+    /// thread that starts the operation.
+    #[test]
+    fn no_operation_on_a_file_that_may_hang_runs_at_once() {
+        struct Unused;
+        impl Sink for Unused {
+            fn done(&self, _: OpId, _: Result<Reply, Error>) {}
+            fn lost(&self, _: u64, _: Error) {}
+        }
+        let file = LockFile::may_hang(Failing::default(), Access::Any);
+        let (wait, to) = (true, Mode::Shared);
+        let mut all = vec![Op::Unlock, Op::Leave, Op::Token, Op::Convert { to }];
+        for ahead in [false, true] {
+            let amount = Mode::Shared;
+            for wait in [wait, false] {
+                all.push(Op::Join { wait, ahead });
+                all.push(Op::Lock {
+                    amount,
+                    wait,
+                    ahead,
+                });
+            }
+        }
+        let sink: Weak<dyn Sink> = Weak::<Unused>::new();
+        for op in all {
+            let started = file.start(OpId(1), op, &sink);
+            assert!(matches!(started, Started::Blocking(_)), "{op:?}");
+        }
     }
 }

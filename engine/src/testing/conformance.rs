@@ -364,7 +364,7 @@ fn a_dropped_request_leaves_no_trace(world: &dyn World) {
             std::hint::spin_loop();
         }
         drop(request);
-        // The reader was held up by nobody but the request that is gone.
+        // Only the request that is gone held the reader up.
         take(world, &beside, Shared);
         drop(guard);
         take(world, &beside, Exclusive);
@@ -644,7 +644,7 @@ fn a_further_reader_follows_an_unlinked_lock(world: &dyn World) {
     world.unlink("a.lock");
     let (_c, foreign) = there.lock();
     let new = take(world, &foreign, Exclusive);
-    // The host still holds the old file shared, and nobody waits for it.
+    // The host still holds the old file shared, and no request waits for it.
     assert_eq!(
         kind(further.try_acquire(Shared)),
         Some(ErrorKind::WouldBlock)
@@ -951,7 +951,7 @@ fn a_storm_of_requests(world: &dyn World) {
                     let before = inside.fetch_add(step, Ordering::SeqCst);
                     match mode {
                         Shared => assert!(before >= 0, "a reader beside a writer"),
-                        Exclusive => assert_eq!(before, 0, "a writer beside somebody"),
+                        Exclusive => assert_eq!(before, 0, "a writer beside another holder"),
                     }
                     inside.fetch_sub(step, Ordering::SeqCst);
                     drop(guard);

@@ -40,6 +40,8 @@ struct Line {
 struct State {
     /// Operations do not go on.
     hangs: bool,
+    /// Operations that do so.
+    hanging: u32,
     /// How many of the operations to come that may fail do.
     failures: u32,
 }
@@ -63,6 +65,14 @@ impl Delayed {
     pub fn hang(&self, hangs: bool) {
         self.line.state.lock().hangs = hangs;
         self.line.changed.notify_all();
+    }
+
+    /// Waits until an operation hangs.
+    pub fn wait_for_an_operation(&self) {
+        let mut state = self.line.state.lock();
+        while state.hanging == 0 {
+            state = self.line.changed.wait(state);
+        }
     }
 
     /// Has the next operations fail, unlocking apart.
@@ -90,9 +100,15 @@ impl Line {
                 .changed
                 .wait_timeout(state, Duration::from_micros(micros));
         }
+        if !state.hangs {
+            return;
+        }
+        state.hanging += 1;
+        self.changed.notify_all();
         while state.hangs {
             state = self.changed.wait(state);
         }
+        state.hanging -= 1;
     }
 
     fn check(&self, op: Op) -> Result<(), Error> {

@@ -64,6 +64,12 @@ impl Locks {
         self.requests.iter().any(|r| r.owner == owner && r.blocks)
     }
 
+    /// Whether an owner holds nothing and asks for one lock: it is not in the graph.
+    fn is_alone(&self, owner: Owner) -> bool {
+        let requests = self.requests.iter().filter(|r| r.owner == owner);
+        requests.count() == 1 && !self.holds.iter().any(|h| h.owner == owner)
+    }
+
     fn hold(&mut self, lock: usize, id: HoldId, owner: Owner, mode: Mode) {
         self.holds.push(Hold {
             lock,
@@ -106,7 +112,8 @@ impl Locks {
 
     fn finds_cycle(&self, owner: Owner, lock: usize, mode: Mode) -> bool {
         let mut graph = WaitGraph::default();
-        for request in self.requests.iter().filter(|request| request.blocks) {
+        let blocks = |request: &&Request| request.blocks && !self.is_alone(request.owner);
+        for request in self.requests.iter().filter(blocks) {
             let on = BlockedOn {
                 lock: request.lock,
                 request: request.id,

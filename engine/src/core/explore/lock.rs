@@ -58,6 +58,8 @@ enum Event {
     Request(Owner, Mode, Kind),
     Release(usize),
     Withdraw(usize),
+    /// The owner drops a request, perhaps with a grant that it has not seen.
+    Abandon(usize),
     Collect(usize),
     Convert(usize, Mode),
     Token(usize),
@@ -268,6 +270,7 @@ impl Model {
                 let (id, outcome) = (self.requests[at].id, failed(ErrorKind::TimedOut));
                 self.core.withdraw(id, Some(outcome), &now, &mut out);
             }
+            Event::Abandon(at) => self.abandon(at, &now, &mut out)?,
             Event::Collect(at) => self.collect(at, &mut out)?,
             Event::Convert(at, to) => {
                 let hold = self.holds[at];
@@ -358,6 +361,33 @@ impl Model {
         Ok(())
     }
 
+    fn abandon(
+        &mut self,
+        at: usize,
+        now: &dyn Fn() -> Instant,
+        out: &mut Actions<Slot>,
+    ) -> Result<(), String> {
+        if at < self.holds.len() {
+            let hold = self.holds.remove(at);
+            let Some((_, id)) = hold.of else {
+                return Ok(());
+            };
+            self.core.abandon(id, now, out);
+            return match self.core.holds(hold.id) {
+                true => Err(format!("{hold:?} outlives its request")),
+                false => Ok(()),
+            };
+        }
+        let request = self.requests.remove(at - self.holds.len());
+        if let Some(op) = &mut self.op
+            && op.serves == Some(request.slot)
+        {
+            op.serves = None;
+        }
+        self.core.abandon(request.id, now, out);
+        Ok(())
+    }
+
     fn collect(&mut self, at: usize, out: &mut Actions<Slot>) -> Result<(), String> {
         let time = self.now();
         let now = move || time;
@@ -413,6 +443,10 @@ impl Model {
     fn begin(&mut self, id: OpId, op: Op, by: By) -> Result<(), String> {
         if let Some(other) = self.op {
             return Err(format!("{op:?} is started during {other:?}"));
+        }
+        let acts_on_a_lock = !matches!(op, Op::Lock { .. } | Op::Leave);
+        if op != Op::Leave && self.native.is_some() != acts_on_a_lock {
+            return Err(format!("{op:?} is started with {:?} held", self.native));
         }
         self.op = Some(InFlight {
             id,
@@ -518,10 +552,10 @@ impl Model {
                 return Err(format!("{request:?} is told while its operation goes on"));
             }
             match outcome {
-                Outcome::Granted(_) if request.leaves => {
+                Outcome::Granted(_) | Outcome::HandedOver(_) if request.leaves => {
                     return Err(format!("{request:?} has left and is granted the lock"));
                 }
-                Outcome::Granted(id) => {
+                Outcome::Granted(id) | Outcome::HandedOver(id) => {
                     self.check_turn(&request)?;
                     let of = (request.kind == Kind::Task).then_some((slot, request.id));
                     self.hold(id, request.owner, request.mode, of);
@@ -700,6 +734,7 @@ impl World for Model {
         for (at, hold) in self.holds.iter().enumerate() {
             if hold.of.is_some() {
                 events.push(Event::Collect(at));
+                events.push(Event::Abandon(at));
                 continue;
             }
             events.push(Event::Release(at));
@@ -719,6 +754,9 @@ impl World for Model {
         for (at, request) in self.requests.iter().enumerate() {
             if self.waits(request) {
                 events.push(Event::Withdraw(at));
+                if self.limits.rich {
+                    events.push(Event::Abandon(self.holds.len() + at));
+                }
             }
             if request.parked {
                 events.push(Event::Collect(self.holds.len() + at));

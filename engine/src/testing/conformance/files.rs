@@ -14,7 +14,7 @@ pub fn waits_need_threads() -> bool {
     cfg!(not(windows)) || wine().is_some()
 }
 
-/// Takes a file's name away at once, whoever has the file open.
+/// Takes a file's name away at once, also while programs have the file open.
 ///
 /// Windows and Unix do so when a file is removed. Wine 8.0 waits until the last
 /// program has closed it; there the name is removed by the system below, for

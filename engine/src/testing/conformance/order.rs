@@ -90,7 +90,7 @@ pub(super) fn readers_do_not_pass_a_foreign_writer(world: &dyn World) {
     let writing = acquire(writer, Exclusive);
     writing.must_block();
     assert_eq!(kind(late.try_acquire(Shared)), Some(ErrorKind::WouldBlock));
-    // Nobody waits for itself (S9).
+    // No owner waits for itself (S9).
     let second = take(world, &reader, Shared);
     let late = acquire(late, Shared);
     // Nor do readers of a host that has none so far, though the writer, who is
@@ -250,7 +250,7 @@ pub(super) fn who_comes_back_leaves_the_place_of_who_waits(world: &dyn World) {
         let mut sleeper = asleep.start_acquire(mode, None).unwrap();
         drop(guard);
         eventually(&|| sleeper.is_ready());
-        // Its grant is taken back, and somebody else has the lock.
+        // Its grant is revoked, and another request has the lock.
         let guard = foreign
             .acquire_blocking(Exclusive, Some(LIVENESS_TIMEOUT))
             .unwrap();
@@ -363,7 +363,7 @@ pub(super) fn a_downgrade_lets_readers_in(world: &dyn World) {
     guard.downgrade().unwrap();
     assert_eq!(guard.mode(), Shared);
     let beside = waiting.finish();
-    // Nobody writes in between, and other hosts read where the family converts.
+    // No writer comes in between, and other hosts read where the family converts.
     assert_eq!(
         kind(foreign.try_acquire(Exclusive)),
         Some(ErrorKind::WouldBlock)

@@ -30,7 +30,7 @@ fn read_in_time() -> std::io::Result<()> {
 
 #[interprocess_read_locked(PATH)]
 fn shared() -> bool {
-    // Somebody reads, and that is this component, so it may read again.
+    // The reader is this component, so it may read again.
     let lock = InterProcessReaderWriterLock::new(PATH).unwrap();
     lock.try_write().unwrap().is_none() && lock.try_read().unwrap().is_some()
 }
@@ -71,7 +71,7 @@ impl Cache {
 fn now<F: Future>(future: F) -> F::Output {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => output,
-        Poll::Pending => panic!("nobody holds it"),
+        Poll::Pending => panic!("the lock is free"),
     }
 }
 

@@ -3,6 +3,7 @@
 use super::{
     lock::{self, lock_interruptibly},
     wait::{DescriptorCache, InterruptibleCall},
+    wake,
 };
 use crate::{
     Error, Mode,
@@ -56,6 +57,10 @@ impl Kernel for NativeFile {
 
     fn is_linked(&self) -> Result<bool, Error> {
         translated(unix::is_linked(&self.file))
+    }
+
+    fn comes_back(&self) -> bool {
+        wake::is_possible()
     }
 
     fn wait(&self, mode: Mode) -> Result<Arc<dyn Call>, Error> {

@@ -272,7 +272,12 @@ impl Bytes for OrderFile {
     }
 
     fn clock(&self) -> u64 {
-        let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let mut now = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        // SAFETY: `now` is valid for writes; Linux has had this clock since 2.6.39.
+        unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut now) };
         now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1_000
     }
 }

@@ -20,7 +20,7 @@ use windows_sys::Win32::{
 };
 
 /// How many bytes are locked, from the first of the file on: one, as others do,
-/// so that the rest of the file can be read and written by anybody.
+/// so that the rest of the file can be read and written by any program.
 const BYTES: u32 = 1;
 
 /// Asks for the lock; where that takes long, `overlapped` tells when it is

@@ -1,0 +1,51 @@
+//! Timeouts are told also in a process that lets the engine have no signal, where
+//! no thread comes back from the kernel before it has the lock.
+#![cfg(all(feature = "conformance", target_os = "linux"))]
+#![allow(missing_docs, reason = "tests")]
+
+use cap_std::{ambient_authority, fs::Dir};
+use clasp_engine::{
+    Ceilings, ErrorKind, Grant, Limits, Lock, LockManager, Mode, Owner,
+    file::{FileSpace, set_wake_signal},
+    testing::conformance::{LIVENESS_TIMEOUT, block_on},
+};
+use std::{path::Path, sync::mpsc, thread, time::Duration};
+
+/// Of a host of its own.
+fn lock(folder: &Path) -> (Owner, Lock) {
+    let dir = Dir::open_ambient_dir(folder, ambient_authority()).unwrap();
+    let owner = LockManager::new(Ceilings::default()).owner(Limits::default());
+    let grant = Grant::new(FileSpace::new(dir).into_space());
+    let lock = owner.open(&grant, "a.lock").unwrap();
+    (owner, lock)
+}
+
+#[test]
+fn timeouts_are_told_without_a_signal() {
+    set_wake_signal(None).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (_a, holder) = lock(folder.path());
+    let (_b, waiter) = lock(folder.path());
+    let guard = holder.try_acquire(Mode::Exclusive).unwrap();
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || {
+        let timeout = Some(Duration::from_millis(20));
+        let kind = |result: Result<_, clasp_engine::Error>| result.map(drop).unwrap_err().kind();
+        tell.send(kind(waiter.acquire_blocking(Mode::Exclusive, timeout)))
+            .unwrap();
+        tell.send(kind(block_on(waiter.acquire(Mode::Shared, timeout))))
+            .unwrap();
+        tell.send(kind(waiter.try_acquire(Mode::Shared))).unwrap();
+    });
+    for expected in [
+        ErrorKind::TimedOut,
+        ErrorKind::TimedOut,
+        ErrorKind::WouldBlock,
+    ] {
+        assert_eq!(told.recv_timeout(LIVENESS_TIMEOUT), Ok(expected));
+    }
+    // The waits that linger get the lock, and give it back at once.
+    drop(guard);
+    let (_c, next) = lock(folder.path());
+    drop(next.acquire_blocking(Mode::Exclusive, None).unwrap());
+}
