@@ -131,7 +131,7 @@ impl fmt::Display for Error {
             Cause::Host(code) => code,
         };
         f.write_str(match code {
-            ErrorCode::WouldBlock => "held or waited for by somebody else",
+            ErrorCode::WouldBlock => "another request holds the lock or waits for it",
             ErrorCode::TimedOut => match self.timeout {
                 Some(timeout) => {
                     return write!(

@@ -38,7 +38,7 @@
 //! | `fasteners` | here |
 //! |---|---|
 //! | `InterProcessLock(path)` | [`InterProcessLock::new`]; opens at once, reports errors at once, does not create directories |
-//! | `InterProcessLock(..., sleep_func, logger)` | none: nobody polls, and the host logs |
+//! | `InterProcessLock(..., sleep_func, logger)` | none: there is no polling, and the host logs |
 //! | `.acquire()` → `True` | [`.acquire()`](InterProcessLock::acquire) → guard |
 //! | `.acquire(blocking=False)` | [`.try_acquire()`](InterProcessLock::try_acquire) |
 //! | `.acquire(timeout=t)` → `False` | [`.acquire_timeout(t)`](InterProcessLock::acquire_timeout) → error with [`is_timed_out`](Error::is_timed_out) |

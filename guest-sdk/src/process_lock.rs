@@ -17,7 +17,7 @@ use std::{path::Path, time::Duration};
 /// let lock = InterProcessLock::new("locks/report.lock")?;
 /// {
 ///     let _guard = lock.acquire()?;
-///     // ... nobody else is here ...
+///     // ... no other process is here ...
 /// }
 /// match lock.acquire_timeout(Duration::from_secs(10)) {
 ///     Ok(guard) => guard.release()?,
@@ -73,7 +73,7 @@ impl InterProcessLock {
             .map(InterProcessGuard)
     }
 
-    /// Takes the lock if nobody holds it or waits for it.
+    /// Takes the lock if no other request holds it or waits for it.
     ///
     /// # Errors
     /// What the host denies.

@@ -89,7 +89,7 @@ impl InterProcessReaderWriterLock {
         Ok(InterProcessWriteGuard(guard))
     }
 
-    /// Takes the exclusive lock if nobody holds it or waits for it.
+    /// Takes the exclusive lock if no other request holds it or waits for it.
     ///
     /// # Errors
     /// What the host denies.

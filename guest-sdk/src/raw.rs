@@ -76,11 +76,6 @@ impl RawLock {
     }
 
     pub(crate) fn acquire(&self, mode: Mode, timeout: Option<Duration>) -> Result<RawGuard, Error> {
-        // A call that may suspend costs more than one that cannot, and most
-        // locks are free. It overtakes nobody who waits.
-        if let Some(guard) = self.try_acquire(mode)? {
-            return Ok(guard);
-        }
         // What 64 bits of nanoseconds cannot hold is 584 years away.
         let nanos = timeout.map(|t| u64::try_from(t.as_nanos()).unwrap_or(u64::MAX));
         match self.lock.acquire(mode, nanos) {

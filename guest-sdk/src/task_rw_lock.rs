@@ -24,7 +24,7 @@ use async_lock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub struct ReaderWriterLock(RwLock<()>);
 
 impl ReaderWriterLock {
-    /// A lock that nobody holds.
+    /// A lock that is free.
     pub const fn new() -> ReaderWriterLock {
         ReaderWriterLock(RwLock::new(()))
     }
