@@ -2,6 +2,7 @@
 
 use crate::{
     host::{Configuration, Functions, Guest, Host},
+    strict::strict,
     turns::{self, Turn, now, spin},
 };
 use anyhow::{Context, Result, bail, ensure};
@@ -12,7 +13,6 @@ use clasp_engine::{
     file::{Family, FileSpace, Order},
     testing::native,
 };
-use clasp_host::Lockspace;
 use std::{
     fs::File,
     io::{stdin, stdout},
@@ -34,11 +34,40 @@ pub(crate) enum Way {
     /// The crate fd-lock.
     FdLock,
     /// The engine, without wasm.
-    Engine(Family, Order),
+    Engine(Family, Rule),
     /// A guest in a host with blocking functions.
-    Sync(Family, Order, Configuration),
+    Sync(Family, Rule, Configuration),
     /// A guest in a host with suspending functions.
-    Async(Family, Order, Configuration),
+    Async(Family, Rule, Configuration),
+}
+
+/// In which order processes get a lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rule {
+    Of(Order),
+    /// Tickets without a tenure.
+    Strict,
+}
+
+impl FromStr for Rule {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Rule> {
+        Ok(match text {
+            "strict" => Rule::Strict,
+            order => Rule::Of(order.parse().map_err(anyhow::Error::msg)?),
+        })
+    }
+}
+
+/// The locks of a folder.
+fn grant(folder: &Path, family: Family, rule: Rule) -> Result<Grant> {
+    let dir = Dir::open_ambient_dir(folder, ambient_authority())?;
+    let space = FileSpace::new(dir).family(family);
+    Ok(Grant::new(match rule {
+        Rule::Of(order) => space.order(order).into_space(),
+        Rule::Strict => strict(space.order(Order::Fair).into_space()),
+    }))
 }
 
 impl FromStr for Way {
@@ -47,21 +76,20 @@ impl FromStr for Way {
     fn from_str(text: &str) -> Result<Way> {
         let words: Vec<&str> = text.split('-').collect();
         let family = |word: &str| word.parse::<Family>().map_err(anyhow::Error::msg);
-        let order = |word: &str| word.parse::<Order>().map_err(anyhow::Error::msg);
         let plain = Configuration::Default;
         Ok(match words[..] {
             ["native", f] => Way::Native(family(f)?),
             ["native", f, "wake"] => Way::NativeWake(family(f)?),
             ["std"] => Way::Std,
             ["fdlock"] => Way::FdLock,
-            ["engine", f, o] => Way::Engine(family(f)?, order(o)?),
-            ["sync", f, o] => Way::Sync(family(f)?, order(o)?, plain),
-            ["async", f, o] => Way::Async(family(f)?, order(o)?, plain),
+            ["engine", f, o] => Way::Engine(family(f)?, o.parse()?),
+            ["sync", f, o] => Way::Sync(family(f)?, o.parse()?, plain),
+            ["async", f, o] => Way::Async(family(f)?, o.parse()?, plain),
             ["sync", f, o, "plain"] => {
-                Way::Sync(family(f)?, order(o)?, Configuration::NoConcurrency)
+                Way::Sync(family(f)?, o.parse()?, Configuration::NoConcurrency)
             }
             ["async", f, o, "plain"] => {
-                Way::Async(family(f)?, order(o)?, Configuration::NoConcurrency)
+                Way::Async(family(f)?, o.parse()?, Configuration::NoConcurrency)
             }
             _ => bail!("unknown way to lock: {text}"),
         })
@@ -162,7 +190,7 @@ impl Contender {
         let folder = path.parent().context("a path in a folder")?;
         let name = path.file_name().context("a name")?;
         let name = name.to_str().context("a name in UTF-8")?.to_owned();
-        let guest = |suspending, family, order, configuration| -> Result<Contender> {
+        let guest = |suspending, family, rule, configuration| -> Result<Contender> {
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(1)
                 .build()?;
@@ -171,8 +199,8 @@ impl Contender {
                 false => Functions::Blocking,
             };
             let host = Host::new(functions, configuration)?;
-            let space = Lockspace::open_ambient(folder)?.family(family).order(order);
-            let guest = runtime.block_on(host.guest(LockManager::global(), space))?;
+            let grant = grant(folder, family, rule)?;
+            let guest = runtime.block_on(host.guest(LockManager::global(), grant))?;
             Ok(Contender::Guest(
                 Box::new(guest),
                 name.clone(),
@@ -207,15 +235,13 @@ impl Contender {
                 }
             }
             Way::FdLock => Contender::FdLock(fd_lock::RwLock::new(open()?), mode),
-            Way::Engine(family, order) => {
-                let dir = Dir::open_ambient_dir(folder, ambient_authority())?;
-                let space = FileSpace::new(dir).family(family).order(order);
+            Way::Engine(family, rule) => {
                 let owner = LockManager::global().owner(Limits::default());
-                let lock = owner.open(&Grant::new(space.into_space()), &name)?;
+                let lock = owner.open(&grant(folder, family, rule)?, &name)?;
                 Contender::Engine(lock, mode, owner)
             }
-            Way::Sync(family, order, configuration) => guest(false, family, order, configuration)?,
-            Way::Async(family, order, configuration) => guest(true, family, order, configuration)?,
+            Way::Sync(family, rule, configuration) => guest(false, family, rule, configuration)?,
+            Way::Async(family, rule, configuration) => guest(true, family, rule, configuration)?,
         })
     }
 

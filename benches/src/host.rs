@@ -5,7 +5,7 @@ use crate::{
     written_by_hand::{self, HasLock, View},
 };
 use anyhow::{Result, anyhow};
-use clasp_host::{Limits, LockManager, LocksCtx, LocksCtxView, LocksView, Lockspace};
+use clasp_host::{Grant, Limits, LockManager, LocksCtx, LocksCtxView, LocksView};
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
@@ -166,7 +166,7 @@ impl Host {
         })
     }
 
-    fn store(&self, manager: &LockManager, space: Lockspace) -> Store<State> {
+    fn store(&self, manager: &LockManager, grant: Grant) -> Store<State> {
         let mut limits = Limits::default();
         limits.waiter_threads = 1024;
         let state = State {
@@ -174,7 +174,7 @@ impl Host {
             wasi: WasiCtx::builder().build(),
             locks: LocksCtx::builder(manager)
                 .limits(limits)
-                .lockspace("data", space)
+                .grant("data", grant)
                 .build(),
             by_hand: Arc::clone(&self.by_hand),
         };
@@ -182,8 +182,8 @@ impl Host {
     }
 
     /// A guest that may lock below `data`.
-    pub(crate) async fn guest(&self, manager: &LockManager, space: Lockspace) -> Result<Guest> {
-        let mut store = self.store(manager, space);
+    pub(crate) async fn guest(&self, manager: &LockManager, grant: Grant) -> Result<Guest> {
+        let mut store = self.store(manager, grant);
         Ok(if self.suspending {
             let guest =
                 suspending::Contender::instantiate_async(&mut store, &self.component, &self.linker)

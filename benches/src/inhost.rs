@@ -11,7 +11,6 @@ use clasp_engine::{
     Ceilings, Grant, Limits, LockManager, Mode,
     file::{FileSpace, Order},
 };
-use clasp_host::Lockspace;
 use serde::{Deserialize, Serialize};
 use std::{fs, future::Future, path::PathBuf, pin::Pin, sync::Arc};
 
@@ -112,8 +111,7 @@ impl Inhost {
                     })
                 }
                 _ => {
-                    let space = Lockspace::open_ambient(&self.folder)?;
-                    let mut guest = host.guest(&manager, space).await?;
+                    let mut guest = host.guest(&manager, grant.clone()).await?;
                     Box::pin(async move {
                         let until = wait.await?;
                         guest.count("inhost.lock", exclusive, until).await

@@ -6,6 +6,7 @@
 
 mod contend;
 mod host;
+mod hung;
 mod inhost;
 mod machine;
 mod processes;
@@ -13,6 +14,7 @@ mod report;
 mod results;
 mod scenarios;
 mod statistics;
+mod strict;
 mod turns;
 mod wakeup;
 mod written_by_hand;
@@ -44,6 +46,9 @@ enum Command {
         /// Much shorter runs, to see that everything works
         #[arg(long)]
         quick: bool,
+        /// Another version of this program, for the uncontended pair side by side
+        #[arg(long)]
+        against: Option<PathBuf>,
         /// Only comparisons whose name contains this
         #[arg(long)]
         only: Option<String>,
@@ -54,6 +59,9 @@ enum Command {
     /// The other end of a wake-up: answers each byte with one
     #[command(hide = true)]
     Echo,
+    /// One process in which a lock hangs
+    #[command(hide = true)]
+    Hung(hung::Hung),
     /// Many guests or tasks in one process
     #[command(hide = true)]
     Inhost(inhost::Inhost),
@@ -66,16 +74,19 @@ fn main() -> Result<()> {
             python,
             start,
             quick,
+            against,
             only,
         } => scenarios::run(&scenarios::Settings {
             out,
             python,
             start,
             quick,
+            against,
             only,
         }),
         Command::Contend(contend) => contend.run(),
         Command::Echo => wakeup::echo(),
+        Command::Hung(hung) => hung.run(),
         Command::Inhost(inhost) => inhost.run(),
     }
 }

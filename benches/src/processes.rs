@@ -14,6 +14,8 @@ use std::{
 pub(crate) struct Who {
     pub(crate) way: String,
     python: Option<PathBuf>,
+    /// Another version of this program.
+    program: Option<PathBuf>,
 }
 
 impl Who {
@@ -21,6 +23,15 @@ impl Who {
         Who {
             way: way.into(),
             python: None,
+            program: None,
+        }
+    }
+
+    /// The same way, of another version of this program.
+    pub(crate) fn of(&self, program: &Path) -> Who {
+        Who {
+            program: Some(program.into()),
+            ..self.clone()
         }
     }
 
@@ -28,6 +39,7 @@ impl Who {
         Who {
             way: library.into(),
             python: Some(python.into()),
+            program: None,
         }
     }
 
@@ -44,13 +56,49 @@ impl Who {
                 command
             }
             None => {
-                let mut command = Command::new(std::env::current_exe()?);
+                let mut command = Command::new(self.program()?);
                 command.args(["contend", &self.way]);
                 command
             }
         };
         command.arg(task).arg(lock).arg(mode);
         Ok(command)
+    }
+
+    fn program(&self) -> Result<PathBuf> {
+        Ok(match &self.program {
+            Some(program) => program.clone(),
+            None => std::env::current_exe()?,
+        })
+    }
+
+    /// Instructions that a pair takes in user space; `None` without `valgrind`.
+    pub(crate) fn instructions(&self, lock: &Path) -> Result<Option<f64>> {
+        let run = |count: u32| -> Result<Option<f64>> {
+            let mut command = Command::new("valgrind");
+            command
+                .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+                .arg(self.program()?)
+                .args(["contend", &self.way, "pairs"])
+                .arg(lock)
+                .args(["exclusive", &count.to_string()]);
+            let Ok(output) = command.output() else {
+                return Ok(None);
+            };
+            ensure!(output.status.success(), "{command:?}: {}", output.status);
+            let told = String::from_utf8_lossy(&output.stderr).into_owned();
+            let collected = told
+                .lines()
+                .find_map(|line| line.split("Collected : ").nth(1));
+            let collected = collected.context("valgrind tells no count")?;
+            Ok(Some(collected.trim().parse()?))
+        };
+        // What starting takes is in both.
+        let (few, many) = (1_000, 5_000);
+        let (Some(less), Some(more)) = (run(few)?, run(many)?) else {
+            return Ok(None);
+        };
+        Ok(Some((more - less) / f64::from(many - few)))
     }
 
     /// Nanoseconds that a pair of acquire and release takes.

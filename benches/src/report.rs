@@ -1,6 +1,6 @@
 //! The report: results as JSON, tables for people, plots.
 
-use crate::results::Results;
+use crate::results::{Pair, Results};
 use anyhow::{Result, anyhow};
 use plotters::prelude::*;
 use std::{fmt::Write, fs, path::Path};
@@ -28,6 +28,16 @@ fn table(text: &mut String, title: &str, head: &[&str], rows: Vec<Vec<String>>) 
     Ok(())
 }
 
+fn pair(pair: &Pair) -> Vec<String> {
+    vec![
+        pair.family.clone(),
+        pair.way.clone(),
+        format!("{:.0}", pair.nanoseconds),
+        format!("{:.2}", pair.ratio),
+        pair.of_other.map_or(String::new(), |r| format!("{r:.2}")),
+    ]
+}
+
 fn tables(results: &Results) -> Result<String> {
     let machine = &results.machine;
     let mut text = String::new();
@@ -40,7 +50,8 @@ fn tables(results: &Results) -> Result<String> {
          `sync` and `async` are guests in a host with blocking or suspending functions, \
          `engine` is the engine without wasm, `native` the system calls alone: lock, \
          fstat, unlock. `-plain` is wasmtime without support for concurrency. `fair` and \
-         `kernel` are the order between hosts.",
+         `kernel` are the order between hosts; `strict` is `fair` without a tenure: one turn \
+         for each host in line.",
         machine.processors,
         machine.processor,
         machine.memory_gib,
@@ -56,17 +67,54 @@ fn tables(results: &Results) -> Result<String> {
     )?;
     table(
         &mut text,
-        "Acquire and release, nobody else about",
-        &["family", "way", "ns", "of native"],
+        "Acquire and release, without contention",
+        &[
+            "family",
+            "way",
+            "ns",
+            "of native",
+            "over native, of the other version",
+        ],
+        results.uncontended.iter().map(pair).collect(),
+    )?;
+    table(
+        &mut text,
+        "Acquire and release every 300 us, without contention",
+        &["family", "way", "ns", "of native", ""],
+        results.spaced.iter().map(pair).collect(),
+    )?;
+    table(
+        &mut text,
+        "Instructions of a pair in user space (callgrind; flock, whose calls valgrind knows)",
+        &["way", "instructions"],
         results
-            .uncontended
+            .instructions
             .iter()
-            .map(|p| {
+            .map(|i| vec![i.way.clone(), format!("{:.0}", i.each)])
+            .collect(),
+    )?;
+    table(
+        &mut text,
+        "Two competitors for a lock of one host, without and beside a lock that hangs",
+        &[
+            "host",
+            "turns/s without",
+            "beside",
+            "ratio",
+            "a timeout of 5 ms is late by us, p90, without",
+            "beside",
+        ],
+        results
+            .hung
+            .iter()
+            .map(|h| {
                 vec![
-                    p.family.clone(),
-                    p.way.clone(),
-                    format!("{:.0}", p.nanoseconds),
-                    format!("{:.2}", p.ratio),
+                    h.kind.clone(),
+                    format!("{:.0}", h.without.per_second),
+                    format!("{:.0}", h.beside.per_second),
+                    format!("{:.2}", h.beside.per_second / h.without.per_second),
+                    format!("{:.0}", h.without.late_p90),
+                    format!("{:.0}", h.beside.late_p90),
                 ]
             })
             .collect(),
@@ -231,7 +279,7 @@ fn plots(results: &Results, folder: &Path) -> Plotted {
         .collect();
     bars(
         &folder.join("uncontended.svg"),
-        "Acquire and release, nobody else about, us",
+        "Acquire and release without contention, us",
         &pairs,
     )?;
     let busy: Vec<_> = results

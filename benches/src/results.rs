@@ -1,6 +1,6 @@
 //! What one run has found.
 
-use crate::{inhost, machine::Machine, statistics::Contention};
+use crate::{hung, inhost, machine::Machine, statistics::Contention};
 use serde::{Deserialize, Serialize};
 
 /// All that was found in one run.
@@ -9,16 +9,19 @@ pub(crate) struct Results {
     pub(crate) machine: Machine,
     pub(crate) quick: bool,
     pub(crate) uncontended: Vec<Pair>,
+    pub(crate) spaced: Vec<Pair>,
+    pub(crate) instructions: Vec<Instructions>,
     pub(crate) hand_over: Vec<HandOver>,
     pub(crate) contention: Vec<Contended>,
     pub(crate) foreign: Vec<Foreign>,
     pub(crate) readers_and_writer: Vec<ReadersAndWriter>,
     pub(crate) in_host: Vec<InHost>,
+    pub(crate) hung: Vec<Hung>,
     pub(crate) memory: Vec<Memory>,
     pub(crate) start: Option<Start>,
 }
 
-/// Acquire and release of a lock that nobody else wants.
+/// Acquire and release of a lock that no other process wants.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Pair {
     pub(crate) family: String,
@@ -26,6 +29,23 @@ pub(crate) struct Pair {
     pub(crate) nanoseconds: f64,
     /// To the same system calls made natively; the median of the rounds.
     pub(crate) ratio: f64,
+    /// Of what it takes beyond the system calls, to what another version takes.
+    pub(crate) of_other: Option<f64>,
+}
+
+/// Of a pair in user space.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Instructions {
+    pub(crate) way: String,
+    pub(crate) each: f64,
+}
+
+/// Two competitors for a lock of a host, without and with another that hangs.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Hung {
+    pub(crate) kind: String,
+    pub(crate) without: hung::Found,
+    pub(crate) beside: hung::Found,
 }
 
 /// From the release of one process to the turn of another.

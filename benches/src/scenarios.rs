@@ -1,11 +1,13 @@
 //! The comparisons.
 
 use crate::{
+    hung,
     machine::Machine,
     processes::{Competitor, Who, compete, output},
     report,
     results::{
-        Contended, Foreign, HandOver, InHost, Memory, Pair, ReadersAndWriter, Results, Start,
+        Contended, Foreign, HandOver, Hung, InHost, Instructions, Memory, Pair, ReadersAndWriter,
+        Results, Start,
     },
     statistics::{contention, hand_overs, median, quantile},
     wakeup,
@@ -23,6 +25,7 @@ pub(crate) struct Settings {
     pub(crate) python: Option<PathBuf>,
     pub(crate) start: Option<Vec<PathBuf>>,
     pub(crate) quick: bool,
+    pub(crate) against: Option<PathBuf>,
     pub(crate) only: Option<String>,
 }
 
@@ -42,11 +45,14 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
         machine: Machine::this(run.folder.path()),
         quick: settings.quick,
         uncontended: run.part("uncontended", Run::uncontended)?,
+        spaced: run.part("spaced", Run::spaced)?,
+        instructions: run.part("instructions", Run::instructions)?,
         hand_over: run.part("hand-over", Run::hand_over)?,
         contention: run.part("contention", Run::contention)?,
         foreign: run.part("foreign", Run::foreign)?,
         readers_and_writer: run.part("readers-and-writer", Run::readers_and_writer)?,
         in_host: run.part("in-host", Run::in_host)?,
+        hung: run.part("hung", Run::hung)?,
         memory: run.part("memory", Run::memory)?,
         start: run.part("start", Run::start)?.pop(),
     };
@@ -115,22 +121,133 @@ impl Run<'_> {
             who.extend(self.peers(python));
             let lock = self.lock()?;
             let mut times = vec![Vec::new(); who.len()];
+            let mut others = vec![Vec::new(); who.len()];
             for _ in 0..rounds {
-                for (who, times) in who.iter().zip(&mut times) {
+                for (at, who) in who.iter().enumerate() {
                     let count = if who.is_python() { count / 50 } else { count };
-                    times.push(who.pair(&lock, true, count)?);
+                    times[at].push(who.pair(&lock, true, count)?);
+                    if let Some(other) = &self.settings.against
+                        && at > 0
+                        && !who.is_python()
+                    {
+                        others[at].push(who.of(other).pair(&lock, true, count)?);
+                    }
                 }
             }
-            for (who, own) in who.iter().zip(&times) {
+            let native = median(times[0].clone());
+            for (at, who) in who.iter().enumerate() {
+                let own = &times[at];
                 let ratios = own.iter().zip(&times[0]).map(|(own, native)| own / native);
+                let other = (!others[at].is_empty()).then(|| median(others[at].clone()));
+                let over = median(own.clone()) - native;
                 found.push(Pair {
                     family: family.into(),
                     way: who.way.clone(),
                     nanoseconds: median(own.clone()),
                     ratio: median(ratios.collect()),
+                    of_other: other.map(|other| over / (other - native)),
                 });
                 eprintln!("{:?}", found.last());
             }
+        }
+        Ok(found)
+    }
+
+    /// One process that takes a lock now and then: less often than a tenure lasts.
+    fn spaced(&self) -> Result<Vec<Pair>> {
+        const PAUSE_US: u64 = 300;
+        let ways = [
+            "native-posix",
+            "sync-posix-kernel",
+            "sync-posix-fair",
+            "async-posix-kernel",
+            "async-posix-fair",
+        ];
+        let rounds = if self.settings.quick { 1 } else { 5 };
+        let mut times = vec![Vec::new(); ways.len()];
+        for _ in 0..rounds {
+            for (way, times) in ways.iter().zip(&mut times) {
+                let competitor = Competitor {
+                    who: Who::way(way),
+                    exclusive: true,
+                    hold: 0,
+                    pause: PAUSE_US,
+                };
+                let logs = compete(&[competitor], &self.lock()?, self.seconds(1.0))?;
+                let asked = logs[0].windows(2).map(|two| two[1].asked - two[0].asked);
+                let pairs = asked.map(|between| between as f64 - PAUSE_US as f64 * 1e3);
+                times.push(median(pairs.collect()));
+            }
+        }
+        let native = times[0].clone();
+        Ok(ways
+            .iter()
+            .zip(times)
+            .map(|(way, own)| {
+                let ratios = own.iter().zip(&native).map(|(own, native)| own / native);
+                let pair = Pair {
+                    family: "posix".into(),
+                    way: (*way).into(),
+                    ratio: median(ratios.collect()),
+                    nanoseconds: median(own),
+                    of_other: None,
+                };
+                eprintln!("{pair:?}");
+                pair
+            })
+            .collect())
+    }
+
+    /// Of the family `flock`: valgrind knows no others that lock what clasp does.
+    fn instructions(&self) -> Result<Vec<Instructions>> {
+        let mut found = Vec::new();
+        for way in [
+            "native-flock",
+            "engine-flock-kernel",
+            "engine-flock-fair",
+            "sync-flock-kernel",
+            "async-flock-kernel",
+        ] {
+            let lock = self.lock()?;
+            let Some(each) = Who::way(way).instructions(&lock)? else {
+                eprintln!("valgrind is not installed: instructions are not counted");
+                break;
+            };
+            let way = way.into();
+            found.push(Instructions { way, each });
+            eprintln!("{:?}", found.last());
+        }
+        Ok(found)
+    }
+
+    fn hung(&self) -> Result<Vec<Hung>> {
+        let rounds = if self.settings.quick { 1 } else { 7 };
+        let mut found = Vec::new();
+        for kind in ["sync", "async"] {
+            let mut both = [Vec::new(), Vec::new()];
+            for _ in 0..rounds {
+                for (hangs, found) in both.iter_mut().enumerate() {
+                    let folder = tempfile::tempdir_in(&self.folder)?;
+                    let mut command = Command::new(std::env::current_exe()?);
+                    command.args(["hung", kind]).arg(folder.path());
+                    command.arg(format!("{}", (self.seconds(1.0) * 1e3) as u64));
+                    if hangs == 1 {
+                        command.arg("--hangs");
+                    }
+                    let one: hung::Found = serde_json::from_str(&output(&mut command)?)?;
+                    found.push(one);
+                }
+            }
+            let middle = |found: &[hung::Found]| hung::Found {
+                per_second: median(found.iter().map(|f| f.per_second).collect()),
+                late_p90: median(found.iter().map(|f| f.late_p90).collect()),
+            };
+            found.push(Hung {
+                kind: kind.into(),
+                without: middle(&both[0]),
+                beside: middle(&both[1]),
+            });
+            eprintln!("{:?}", found.last());
         }
         Ok(found)
     }
@@ -272,9 +389,15 @@ impl Run<'_> {
     }
 
     fn readers_and_writer(&self) -> Result<Vec<ReadersAndWriter>> {
-        let mut who: Vec<_> = ["native-posix", "sync-posix-fair", "async-posix-fair"]
-            .map(Who::way)
-            .into();
+        let mut who: Vec<_> = [
+            "native-posix",
+            "sync-posix-fair",
+            "sync-posix-strict",
+            "async-posix-fair",
+            "async-posix-strict",
+        ]
+        .map(Who::way)
+        .into();
         who.extend(self.peers(&["fasteners"]));
         let mut found = Vec::new();
         for who in who {

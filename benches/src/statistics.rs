@@ -127,7 +127,7 @@ mod tests {
         let holder = [turn(0, 1, 10), turn(11, 12, 20)];
         let waiter = [turn(5, 22, 23)];
         assert_eq!(hand_overs(&holder, &waiter), [12]);
-        // It asked while nobody held the lock.
+        // It asked while the lock was free.
         assert!(hand_overs(&holder, &[turn(11, 22, 23)]).is_empty());
     }
 

@@ -1,7 +1,11 @@
-//! Turns: when somebody asked for a lock, got it, and began to release it.
+//! Turns: when a process asked for a lock, got it, and began to release it.
 
 use anyhow::{Context, Result};
-use std::io::{Read, Write};
+use nix::time::{ClockId, clock_gettime};
+use std::{
+    io::{Read, Write},
+    time::Duration,
+};
 
 /// One acquisition. Times are nanoseconds of the machine's monotonic clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,10 +15,11 @@ pub(crate) struct Turn {
     pub(crate) left: u64,
 }
 
-/// Now, on the clock that all processes of a machine share.
+/// Now, on the clock that all processes of a machine share, in nanoseconds.
 pub(crate) fn now() -> u64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+    // The system has this clock, so that the call cannot fail.
+    let time = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from);
+    time.map_or(0, |time| time.as_nanos() as u64)
 }
 
 /// Keeps the processor busy.
