@@ -10,7 +10,7 @@ use clasp_engine::{
 };
 use std::{
     sync::{Arc, Weak},
-    time::Instant,
+    time::{Instant, SystemTime},
 };
 
 /// A space whose locks are granted for one turn.
@@ -32,8 +32,8 @@ fn without_tenure(reply: Reply) -> Reply {
 }
 
 impl Space for Strict<dyn Space> {
-    fn open(&self, name: &LockName, access: Access) -> Result<Opened, Error> {
-        let opened = self.0.open(name, access)?;
+    fn open(&self, name: &LockName, access: Access, may_create: bool) -> Result<Opened, Error> {
+        let opened = self.0.open(name, access, may_create)?;
         let resource = Arc::new(Strict(opened.resource));
         Ok(Opened { resource, ..opened })
     }
@@ -63,6 +63,14 @@ impl Resource for Strict<dyn Resource> {
 
     fn is_linked(&self) -> Result<bool, Error> {
         self.0.is_linked()
+    }
+
+    fn touch(&self) -> Result<(), Error> {
+        self.0.touch()
+    }
+
+    fn last_touched(&self) -> Result<Option<SystemTime>, Error> {
+        self.0.last_touched()
     }
 }
 

@@ -65,6 +65,11 @@ pub(crate) fn add_to_linker<T: HasLock + 'static>(linker: &mut Linker<T>) -> Res
 
 type Answer<T> = Result<std::result::Result<T, types::ErrorCode>>;
 
+/// What the benchmark's guest does not use.
+fn unsupported<T>() -> Answer<T> {
+    Ok(Err(types::ErrorCode::Unsupported))
+}
+
 impl preopens::Host for View<'_> {
     fn get_lockspaces(&mut self) -> Result<Vec<(Resource<Space>, String)>> {
         Ok(vec![(self.table.push(Space)?, "data".into())])
@@ -89,16 +94,20 @@ impl types::HostLock for View<'_> {
         Ok(String::new())
     }
 
-    fn try_acquire(&mut self, lock: Resource<Lock>, mode: types::Mode) -> Answer<Resource<Guard>> {
+    fn try_acquire(
+        &mut self,
+        lock: Resource<Lock>,
+        mode: types::Mode,
+    ) -> Answer<Option<Resource<Guard>>> {
         let lock = Arc::clone(&self.table.get(&lock)?.0);
         let guard = match mode {
             types::Mode::Shared => lock.try_read_owned().map(Guard::Shared),
             types::Mode::Exclusive => lock.try_write_owned().map(Guard::Exclusive),
         };
-        Ok(match guard {
-            Ok(guard) => Ok(self.table.push(guard)?),
-            Err(_) => Err(types::ErrorCode::WouldBlock),
-        })
+        Ok(Ok(match guard {
+            Ok(guard) => Some(self.table.push(guard)?),
+            Err(_) => None,
+        }))
     }
 
     async fn acquire(
@@ -121,7 +130,11 @@ impl types::HostLock for View<'_> {
         _: types::Mode,
         _: Option<u64>,
     ) -> Answer<Resource<Future>> {
-        Ok(Err(types::ErrorCode::Unsupported))
+        unsupported()
+    }
+
+    fn last_touched(&mut self, _: Resource<Lock>) -> Answer<Option<types::Datetime>> {
+        unsupported()
     }
 
     fn drop(&mut self, lock: Resource<Lock>) -> Result<()> {
@@ -138,6 +151,30 @@ impl types::HostGuard for View<'_> {
         })
     }
 
+    fn check(&mut self, _: Resource<Guard>) -> Answer<()> {
+        Ok(Ok(()))
+    }
+
+    fn subscribe(&mut self, _: Resource<Guard>) -> Answer<Resource<DynPollable>> {
+        unsupported()
+    }
+
+    fn downgrade(&mut self, _: Resource<Guard>) -> Answer<()> {
+        unsupported()
+    }
+
+    fn try_upgrade(&mut self, _: Resource<Guard>) -> Answer<bool> {
+        unsupported()
+    }
+
+    fn fencing_token(&mut self, _: Resource<Guard>) -> Answer<u64> {
+        unsupported()
+    }
+
+    fn touch(&mut self, _: Resource<Guard>) -> Answer<()> {
+        unsupported()
+    }
+
     fn release(&mut self, guard: Resource<Guard>) -> Answer<()> {
         self.table.delete(guard)?;
         Ok(Ok(()))
@@ -151,8 +188,8 @@ impl types::HostGuard for View<'_> {
 
 /// The guest does not use them, and `start-acquire` makes none.
 impl types::HostFutureGuard for View<'_> {
-    fn subscribe(&mut self, _: Resource<Future>) -> Result<Resource<DynPollable>> {
-        wasmtime::bail!("no request was started")
+    fn subscribe(&mut self, _: Resource<Future>) -> Answer<Resource<DynPollable>> {
+        unsupported()
     }
 
     fn get(

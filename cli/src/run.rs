@@ -150,10 +150,9 @@ impl Run {
             clasp_host::set_order_folder(folder)
                 .with_context(|| cannot_open("--order-folder", folder))?;
         }
-        let mut limits = Limits::default();
-        limits.longest_wait = self.max_wait;
+        let mut limits = Limits::default().longest_wait(self.max_wait);
         if let Some(locks) = self.max_locks {
-            limits.open_locks = locks;
+            limits = limits.open_locks(locks);
         }
         let mut ctx = LocksCtx::builder(LockManager::global());
         ctx.limits(limits);

@@ -22,7 +22,7 @@ use crate::{Error, LockName, Mode};
 use std::{
     fmt,
     sync::{Arc, Weak},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 /// What a lock is, whatever it was called (S3).
@@ -68,6 +68,8 @@ pub struct Opened {
     /// The family of locks that carries the exclusion. The engine refuses to
     /// open one identity in two families.
     pub family: &'static str,
+    /// Whether this call has created it.
+    pub created: bool,
     /// The open lock.
     pub resource: Arc<dyn Resource>,
 }
@@ -83,11 +85,15 @@ impl fmt::Debug for Opened {
 
 /// A place in which locks are opened by name, such as a granted directory.
 pub trait Space: Send + Sync + 'static {
-    /// Opens the lock called `name`, and creates it if that is permitted.
+    /// Opens the lock called `name`. If it is missing and the place permits it, the
+    /// lock is created, unless `may_create` says that the owner has used up its
+    /// quota of created locks.
     ///
     /// # Errors
     /// Whatever keeps it from opening. Nothing is created then.
-    fn open(&self, name: &LockName, access: Access) -> Result<Opened, Error>;
+    /// [`Quota`](crate::ErrorKind::Quota) for a lock that `may_create` alone keeps
+    /// from being created.
+    fn open(&self, name: &LockName, access: Access, may_create: bool) -> Result<Opened, Error>;
 
     /// What `name` leads to now; `None` if to nothing.
     ///
@@ -330,4 +336,23 @@ pub trait Resource: Send + Sync + 'static {
     /// # Errors
     /// Whatever keeps it from looking.
     fn is_linked(&self) -> Result<bool, Error>;
+
+    /// Notes that the lock is used now (S14). May be called during an operation.
+    ///
+    /// # Errors
+    /// [`Unsupported`](crate::ErrorKind::Unsupported), the default, where no time can
+    /// be kept, and whatever keeps it from being noted.
+    fn touch(&self) -> Result<(), Error> {
+        Err(crate::ErrorKind::Unsupported.into())
+    }
+
+    /// When the lock was last touched, by the clock of what keeps it; `None` if it
+    /// never was. May be called during an operation.
+    ///
+    /// # Errors
+    /// [`Unsupported`](crate::ErrorKind::Unsupported), the default, where no time is
+    /// kept, and whatever keeps it from being read.
+    fn last_touched(&self) -> Result<Option<SystemTime>, Error> {
+        Err(crate::ErrorKind::Unsupported.into())
+    }
 }

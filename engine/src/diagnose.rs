@@ -20,6 +20,8 @@ const KEPT: usize = 32;
 pub struct Deadlock {
     /// When it was refused.
     pub at: SystemTime,
+    /// The [label](crate::Owner::label) of the owner whose request was refused.
+    pub owner: String,
     /// The locks of the cycle, by the names they were opened with, which may be
     /// those of different places: the one that was asked for, then the one that
     /// its holder or a request before it waits for, and so on. The owner of the
@@ -33,14 +35,15 @@ pub(crate) struct Deadlocks(Mutex<VecDeque<Deadlock>>);
 
 impl Deadlocks {
     /// Keeps and tells a cycle; answers the error for its request.
-    pub(crate) fn report(&self, locks: Vec<String>) -> Error {
-        tracing::warn!(target: "clasp::deadlock", ?locks, "refused a request that would wait for itself");
+    pub(crate) fn report(&self, owner: &str, locks: Vec<String>) -> Error {
+        tracing::warn!(target: "clasp::deadlock", owner, ?locks, "refused a request that would wait for itself");
         let mut kept = self.0.lock();
         if kept.len() == KEPT {
             kept.pop_front();
         }
         let at = SystemTime::now();
-        kept.push_back(Deadlock { at, locks });
+        let owner = owner.to_owned();
+        kept.push_back(Deadlock { at, owner, locks });
         ErrorKind::Deadlock.into()
     }
 

@@ -4,34 +4,47 @@ use std::{borrow::Cow, fmt};
 
 /// What went wrong, in the cases a guest can tell apart.
 ///
-/// The list is that of `error-code` in the WIT package; it is complete, so a
-/// `match` on it needs no wildcard.
+/// The list is that of `error-code` in the WIT package, with
+/// [`WouldBlock`](ErrorKind::WouldBlock) beside it, for which the interface has
+/// an empty answer. It is complete, so a `match` on it needs no wildcard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
-    /// Another request holds the lock or waits for it.
+    /// A try: another request holds the lock or waits for it.
     WouldBlock,
     /// The deadline of the request, or the longest wait allowed, has passed.
-    TimedOut,
+    Timeout,
     /// The wait could never end (S9).
     Deadlock,
     /// The operating system denies access.
     Access,
-    /// The policy denies it.
+    /// The grant is for shared locks only.
+    ReadOnly,
+    /// The name leads out of the granted place.
     NotPermitted,
+    /// The file is in use with locks of another family, which exclude nothing of
+    /// this one (S16).
+    FamilyMismatch,
     /// A directory is missing, or a file that may not be created.
     NoEntry,
     /// The name cannot name a lock.
     InvalidName,
-    /// The name leads to something that is not a regular file.
+    /// The name leads to a directory.
+    IsDirectory,
+    /// The name leads to a FIFO, a device or a socket.
     NotAFile,
     /// A quota of the owner is used up (S15).
-    LimitExceeded,
+    Quota,
     /// The host is short of a resource; the same call may succeed later.
     Unavailable,
     /// The platform or the file system cannot do this.
     Unsupported,
-    /// The owner was closed, or the lock file is no longer the one its name
-    /// leads to.
+    /// The owner was closed: all its locks are released, and no call of it will
+    /// succeed again.
+    Closed,
+    /// The name of the lock leads to another file, or to none (S11).
+    Replaced,
+    /// What keeps the lock has taken it away, for example since a lease has run
+    /// out.
     Lost,
     /// An input/output error.
     Io,
@@ -41,16 +54,21 @@ impl ErrorKind {
     fn text(self) -> &'static str {
         match self {
             ErrorKind::WouldBlock => "the lock is held or waited for",
-            ErrorKind::TimedOut => "timed out while waiting for the lock",
+            ErrorKind::Timeout => "timed out while waiting for the lock",
             ErrorKind::Deadlock => "waiting for the lock could never end",
             ErrorKind::Access => "the operating system denies access to the lock file",
+            ErrorKind::ReadOnly => "only shared locks are granted here",
             ErrorKind::NotPermitted => "not permitted by the policy of the host",
+            ErrorKind::FamilyMismatch => "the file is in use with locks of another family",
             ErrorKind::NoEntry => "no such file or directory",
             ErrorKind::InvalidName => "the name cannot name a lock",
+            ErrorKind::IsDirectory => "the name leads to a directory",
             ErrorKind::NotAFile => "not a regular file",
-            ErrorKind::LimitExceeded => "a quota is used up",
+            ErrorKind::Quota => "a quota is used up",
             ErrorKind::Unavailable => "the host is short of a resource",
             ErrorKind::Unsupported => "not supported here",
+            ErrorKind::Closed => "the locks of this owner were closed",
+            ErrorKind::Replaced => "the name of the lock leads to another file or to none",
             ErrorKind::Lost => "the lock was lost",
             ErrorKind::Io => "input/output error",
         }

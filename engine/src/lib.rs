@@ -47,7 +47,7 @@ mod sync;
 #[cfg(feature = "conformance")]
 pub mod testing;
 
-pub use api::{Acquire, Closer, Guard, Lock, LockManager, Owner};
+pub use api::{Acquire, Guard, Lock, LockManager, LockUse, Loss, Owner, OwnerHandle};
 pub use diagnose::Deadlock;
 pub use error::{Error, ErrorKind};
 pub use mode::Mode;

@@ -109,7 +109,7 @@ impl Named {
         account.check_open()?;
         let name = LockName::parse(name, account.limits.name_bytes)?;
         let permit = account.open_locks.take()?;
-        let current = Target::new(host.open(grant, &name)?);
+        let current = Target::new(host.open(account, grant, &name)?);
         Ok(Named {
             checked_ms: AtomicU64::new(now_ms()),
             host: Arc::clone(host),
@@ -172,16 +172,24 @@ impl Named {
         Ok(Arc::clone(&targets.current))
     }
 
+    /// The lock that the name leads to now.
+    pub(crate) fn look_up(&self) -> Result<Arc<Target>, Error> {
+        self.account.check_open()?;
+        self.follow(Mode::Shared, false, None)
+    }
+
+    /// Every lock that the name has led to and that is still in use.
+    pub(crate) fn all(&self) -> Vec<Arc<Target>> {
+        let targets = self.targets.lock();
+        let former = targets.former.iter().filter_map(Weak::upgrade);
+        let mut all: Vec<_> = former.collect();
+        all.push(Arc::clone(&targets.current));
+        all
+    }
+
     /// Ends every hold and every request of the owner by this name.
     pub(crate) fn evict(&self) {
-        let targets = {
-            let targets = self.targets.lock();
-            let former = targets.former.iter().filter_map(Weak::upgrade);
-            let mut all: Vec<_> = former.collect();
-            all.push(Arc::clone(&targets.current));
-            all
-        };
-        for target in targets {
+        for target in self.all() {
             target.entry().evict(self.account.id);
         }
     }
@@ -195,7 +203,7 @@ impl Named {
             let permit = self.account.open_locks.take()?;
             drop(stale.former.set(permit));
         }
-        let fresh = Target::new(self.host.open(&self.grant, &self.name)?);
+        let fresh = Target::new(self.host.open(&self.account, &self.grant, &self.name)?);
         let mut targets = self.targets.lock();
         // If another request by this name has moved on before, `stale` is among
         // the former ones; what it moved to may be stale by now as well, and
@@ -331,10 +339,7 @@ pub(crate) fn replaced_too_often() -> Error {
 
 #[cold]
 fn shared_only() -> Error {
-    Error::new(
-        ErrorKind::NotPermitted,
-        "only shared locks are granted here",
-    )
+    ErrorKind::ReadOnly.into()
 }
 
 #[cold]

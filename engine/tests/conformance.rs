@@ -58,6 +58,11 @@ impl World for InMemory {
     fn has_tokens(&self) -> bool {
         true
     }
+
+    fn lose(&self, name: &str) -> bool {
+        self.memory.lose(name);
+        true
+    }
 }
 
 fn in_memory(memory: fn() -> Memory, threadless: bool) {
@@ -199,7 +204,7 @@ fn what_this_system_has_not_is_refused() {
         let dir = Dir::open_ambient_dir(world.path(), ambient_authority()).unwrap();
         let space = FileSpace::new(dir).family(family).order(order).into_space();
         let name = LockName::parse("a.lock", 100).unwrap();
-        space.open(&name, Access::Any).map(drop)
+        space.open(&name, Access::Any, true).map(drop)
     };
     let (family, order) = (Family::default(), Order::default());
     let foreign = match family {

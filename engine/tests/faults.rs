@@ -87,7 +87,7 @@ fn a_lock_whose_folder_is_replaced_is_lost() {
         let guard = lock.try_acquire(Mode::Exclusive).unwrap();
         fs::rename(&sub, folder.path().join("away")).unwrap();
         replace(&sub);
-        assert_eq!(guard.release().unwrap_err().kind(), ErrorKind::Lost);
+        assert_eq!(guard.release().unwrap_err().kind(), ErrorKind::Replaced);
     }
 }
 
@@ -125,7 +125,7 @@ fn a_removed_file_is_not_kept_open() {
         drop(busy.try_acquire(Mode::Shared).unwrap());
         assert_eq!(removed(), usize::from(held));
         if let Some(guard) = guard {
-            assert_eq!(guard.release().unwrap_err().kind(), ErrorKind::Lost);
+            assert_eq!(guard.release().unwrap_err().kind(), ErrorKind::Replaced);
         }
         assert_eq!(removed(), 0);
     }
@@ -171,7 +171,7 @@ fn a_refused_signal_leaves_the_default() {
     let _guard = holder.try_acquire(Mode::Exclusive).unwrap();
     let short = Some(Duration::from_millis(5));
     let error = waiter.acquire_blocking(Mode::Shared, short).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::TimedOut);
+    assert_eq!(error.kind(), ErrorKind::Timeout);
     // The default was chosen by that wait.
     assert_eq!(
         set_wake_signal(None).unwrap_err().kind(),
@@ -264,7 +264,7 @@ fn files_that_were_replaced_count_while_they_are_held() {
         );
         fs::remove_file(folder.path().join("a.lock")).unwrap();
     };
-    assert_eq!(error.kind(), ErrorKind::LimitExceeded);
+    assert_eq!(error.kind(), ErrorKind::Quota);
     assert_eq!(guards.len(), OPEN);
     assert!(manager.open_files() <= OPEN);
     // Others are not affected, and released files count no more.
@@ -294,7 +294,7 @@ fn an_owner_that_waits_can_be_closed() {
     );
     let guard = holder.open(&grant, "a").unwrap();
     let guard = guard.try_acquire(Mode::Exclusive).unwrap();
-    let closer = waiter.closer();
+    let closer = waiter.handle();
     let closes = std::thread::spawn(move || {
         while closer.in_use() == 0 {
             std::thread::yield_now();
@@ -304,7 +304,7 @@ fn an_owner_that_waits_can_be_closed() {
     });
     let lock = waiter.open(&grant, "a").unwrap();
     let error = lock.acquire_blocking(Mode::Shared, None).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Lost);
+    assert_eq!(error.kind(), ErrorKind::Closed);
     let closer = closes.join().unwrap();
     assert!(waiter.is_closed());
     drop((lock, waiter));
@@ -416,8 +416,8 @@ fn a_back_end_that_panics_ends_its_request_alone() {
     struct Panicking;
 
     impl Space for Panics {
-        fn open(&self, name: &LockName, access: Access) -> Result<Opened, Error> {
-            let opened = self.0.open(name, access)?;
+        fn open(&self, name: &LockName, access: Access, may_create: bool) -> Result<Opened, Error> {
+            let opened = self.0.open(name, access, may_create)?;
             let resource = Arc::new(PanickingResource(opened.resource));
             Ok(Opened { resource, ..opened })
         }

@@ -67,7 +67,7 @@ impl World {
                 drop(block_on(request).unwrap());
             }
             let guard = first.try_acquire(Mode::Exclusive).unwrap();
-            let timed_out = Some(ErrorKind::TimedOut);
+            let timed_out = Some(ErrorKind::Timeout);
             let blocking = second.acquire_blocking(Mode::Shared, SHORT);
             assert_eq!(kind(blocking), timed_out);
             let task = block_on(second.acquire(Mode::Shared, SHORT));
@@ -90,8 +90,8 @@ fn timeouts_are_told_and_other_locks_go_on() {
     });
     world.check_others();
     let (blocking, task) = finishes(move || waits.join().unwrap());
-    assert_eq!(blocking, Some(ErrorKind::TimedOut));
-    assert_eq!(task, Some(ErrorKind::TimedOut));
+    assert_eq!(blocking, Some(ErrorKind::Timeout));
+    assert_eq!(task, Some(ErrorKind::Timeout));
     let (tried, trying) = finishes(move || (kind(trying.try_acquire(Mode::Shared)), trying));
     assert_eq!(tried, Some(ErrorKind::Unavailable));
     world.check_others();
@@ -111,7 +111,7 @@ fn a_release_does_not_wait_for_a_back_end_that_hangs() {
     assert_eq!(owner.in_use(), 0);
     world.check_others();
     let timed_out = kind(finishes(move || next.acquire_blocking(Mode::Shared, SHORT)));
-    assert_eq!(timed_out, Some(ErrorKind::TimedOut));
+    assert_eq!(timed_out, Some(ErrorKind::Timeout));
     world.slow.hang(false);
     finishes(move || drop(holder.acquire_blocking(Mode::Exclusive, None).unwrap()));
 }
@@ -188,7 +188,7 @@ fn a_storm_of_losses_and_failures_leaves_nothing_behind() {
                     Err(error) => assert!(
                         matches!(
                             error.kind(),
-                            ErrorKind::TimedOut | ErrorKind::Unavailable | ErrorKind::Lost
+                            ErrorKind::Timeout | ErrorKind::Unavailable | ErrorKind::Lost
                         ),
                         "{error}"
                     ),
@@ -217,11 +217,11 @@ fn a_conversion_ends_when_its_owner_is_closed() {
     let (owner, lock_a) = lock(&world.manager, &world.hung, "a");
     let mut guard = lock_a.acquire_blocking(Mode::Exclusive, None).unwrap();
     world.slow.hang(true);
-    let closer = owner.closer();
+    let closer = owner.handle();
     let converts = thread::spawn(move || kind(guard.downgrade()));
     world.slow.wait_for_an_operation();
     closer.close();
     let ended = finishes(move || converts.join().unwrap());
-    assert_eq!(ended, Some(ErrorKind::Lost));
+    assert_eq!(ended, Some(ErrorKind::Closed));
     world.slow.hang(false);
 }

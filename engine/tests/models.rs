@@ -120,7 +120,7 @@ impl Actor {
                 assert!(
                     matches!(
                         error.kind(),
-                        ErrorKind::TimedOut | ErrorKind::WouldBlock | ErrorKind::Lost
+                        ErrorKind::Timeout | ErrorKind::WouldBlock | ErrorKind::Closed
                     ),
                     "{error}"
                 );

@@ -38,8 +38,8 @@ fn timeouts_are_told_without_a_signal() {
         tell.send(kind(waiter.try_acquire(Mode::Shared))).unwrap();
     });
     for expected in [
-        ErrorKind::TimedOut,
-        ErrorKind::TimedOut,
+        ErrorKind::Timeout,
+        ErrorKind::Timeout,
         ErrorKind::WouldBlock,
     ] {
         assert_eq!(told.recv_timeout(LIVENESS_TIMEOUT), Ok(expected));

@@ -35,7 +35,7 @@ fn an_order_that_vanishes_costs_order_and_nothing_else() {
     let guard = holder.try_acquire(Mode::Exclusive).unwrap();
     let short = Some(Duration::from_millis(5));
     let error = waiter.acquire_blocking(Mode::Shared, short).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::TimedOut);
+    assert_eq!(error.kind(), ErrorKind::Timeout);
     drop(guard);
     waiter.acquire_blocking(Mode::Exclusive, None).unwrap();
     // And a lock that is opened only now.

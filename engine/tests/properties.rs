@@ -50,7 +50,7 @@ fn deeds() -> impl Strategy<Value = Vec<Deed>> {
 enum Told {
     Granted(usize),
     WouldBlock(usize),
-    Lost(usize),
+    Closed(usize),
 }
 
 /// The rules, in the fewest words.
@@ -120,8 +120,8 @@ impl World {
                     self.guards.push((number, guard));
                 }
                 Poll::Ready(Err(error)) => {
-                    assert_eq!(error.kind(), ErrorKind::Lost);
-                    told.push(Told::Lost(number));
+                    assert_eq!(error.kind(), ErrorKind::Closed);
+                    told.push(Told::Closed(number));
                 }
             }
         }
@@ -141,8 +141,8 @@ impl World {
                             told.push(Told::Granted(number));
                             self.guards.push((number, guard));
                         }
-                        Err(error) if error.kind() == ErrorKind::Lost => {
-                            told.push(Told::Lost(number));
+                        Err(error) if error.kind() == ErrorKind::Closed => {
+                            told.push(Told::Closed(number));
                         }
                         Err(error) => {
                             assert_eq!(error.kind(), ErrorKind::WouldBlock);
@@ -154,8 +154,8 @@ impl World {
                     match self.owners[owner].1[lock].start_acquire(mode, None) {
                         Ok(request) => self.requests.push((number, request)),
                         Err(error) => {
-                            assert_eq!(error.kind(), ErrorKind::Lost);
-                            told.push(Told::Lost(number));
+                            assert_eq!(error.kind(), ErrorKind::Closed);
+                            told.push(Told::Closed(number));
                         }
                     }
                 }
@@ -179,7 +179,7 @@ impl World {
                 self.settle(&mut told);
             }
             told.sort_by_key(|t| match t {
-                Told::Granted(n) | Told::WouldBlock(n) | Told::Lost(n) => *n,
+                Told::Granted(n) | Told::WouldBlock(n) | Told::Closed(n) => *n,
             });
             all.push(told);
         }
@@ -198,7 +198,7 @@ fn expected(deeds: &[Deed]) -> Vec<Vec<Told>> {
         let mut told = Vec::new();
         match *deed {
             Deed::Try(owner, ..) | Deed::Start(owner, ..) if rules.closed[owner] => {
-                told.push(Told::Lost(number));
+                told.push(Told::Closed(number));
             }
             Deed::Try(owner, lock, mode) => {
                 if rules.admits(owner, lock, mode) {
@@ -238,7 +238,7 @@ fn expected(deeds: &[Deed]) -> Vec<Vec<Told>> {
                 for lock in 0..LOCKS {
                     rules.held[lock].retain(|h| h.1 != owner);
                     let gone = rules.queue[lock].iter().filter(|q| q.1 == owner);
-                    told.extend(gone.map(|q| Told::Lost(q.0)));
+                    told.extend(gone.map(|q| Told::Closed(q.0)));
                     rules.queue[lock].retain(|q| q.1 != owner);
                 }
             }
@@ -250,12 +250,12 @@ fn expected(deeds: &[Deed]) -> Vec<Vec<Told>> {
                     requests.retain(|n| n != number);
                     guards.push(*number);
                 }
-                Told::Lost(number) => requests.retain(|n| n != number),
+                Told::Closed(number) => requests.retain(|n| n != number),
                 Told::WouldBlock(_) => {}
             }
         }
         told.sort_by_key(|t| match t {
-            Told::Granted(n) | Told::WouldBlock(n) | Told::Lost(n) => *n,
+            Told::Granted(n) | Told::WouldBlock(n) | Told::Closed(n) => *n,
         });
         all.push(told);
     }

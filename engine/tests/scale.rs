@@ -154,7 +154,7 @@ fn a_guest_has_a_share_of_the_threads() {
     };
     let first = start(&greedy, names[0]);
     let refused = block_on(start(&greedy, names[1])).unwrap_err();
-    assert_eq!(refused.kind(), ErrorKind::LimitExceeded);
+    assert_eq!(refused.kind(), ErrorKind::Quota);
     let other = start(&modest, names[2]);
     drop(held);
     drop(block_on(first).unwrap());

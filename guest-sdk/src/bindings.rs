@@ -9,11 +9,21 @@
     reason = "generated code"
 )]
 mod generated {
+    #[cfg(not(feature = "async"))]
     wit_bindgen::generate!({
         path: "wit/p2",
         world: "clasp:locks/imports",
         generate_all,
     });
+
+    // One pollable for all: executors take that of wasip2.
+    #[cfg(feature = "async")]
+    wit_bindgen::generate!({
+        path: "wit/p2",
+        world: "clasp:locks/imports",
+        with: { "wasi:io/poll@0.2.0": wasip2::io::poll },
+        generate_all,
+    });
 }
 
-pub use generated::{clasp::locks::*, wasi};
+pub use generated::clasp::locks::*;

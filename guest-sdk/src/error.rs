@@ -1,196 +1,232 @@
 //! The error of every fallible call.
 
-use crate::bindings::types::ErrorCode;
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, io, sync::Arc};
 
-/// Why a lock could not be opened, taken or released.
-///
-/// Ask it what it is with the `is_` methods; its text names the lock and the
-/// cause.
-#[derive(Debug, Clone)]
-pub struct Error {
-    lock: Arc<str>,
-    cause: Cause,
-    timeout: Option<Duration>,
+/// What went wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The time given, or the longest wait that the host allows, has passed.
+    Timeout,
+    /// The wait could never have ended: this component holds the lock itself,
+    /// or something that the lock's holder waits for.
+    Deadlock,
+    /// The operating system denies access to the lock file.
+    Access,
+    /// Only shared locks are granted here.
+    ReadOnly,
+    /// No lockspace is granted for the path, or the path leads out of it.
+    NotPermitted,
+    /// The file is in use with locks of another family, which would not exclude this
+    /// one. The host has granted it twice, in different ways.
+    FamilyMismatch,
+    /// A directory of the path is missing, or the file is and may not be created.
+    NoEntry,
+    /// The path cannot name a lock, for example because of a `..` in it.
+    InvalidName,
+    /// The path leads to a directory.
+    IsDirectory,
+    /// The path leads to a FIFO, a device or a socket.
+    NotAFile,
+    /// A quota of this component is used up.
+    Quota,
+    /// The host is short of descriptors, threads, memory or kernel locks; the same
+    /// call may succeed later.
+    Unavailable,
+    /// The host, its operating system, the file system or this family of locks cannot
+    /// do it.
+    Unsupported,
+    /// The host has closed this component's locks: none is held any more, and no call
+    /// will succeed again.
+    Closed,
+    /// The lock is held, but its path leads to another file, or to none: another
+    /// program has replaced or removed the lock file. Release the lock and acquire
+    /// again.
+    Replaced,
+    /// What keeps the lock has taken it away.
+    Lost,
+    /// Reading or writing the file system failed.
+    Io,
+    /// Anything else.
+    Other,
 }
 
-#[derive(Debug, Clone)]
-pub(crate) enum Cause {
-    Host(ErrorCode),
-    /// No grant covers the path; what is granted.
-    NotGranted(Vec<String>),
-    NotUtf8,
-}
-
-impl Error {
-    pub(crate) fn new(lock: Arc<str>, cause: Cause) -> Error {
-        Error {
-            lock,
-            cause,
-            timeout: None,
+impl ErrorKind {
+    fn text(self) -> &'static str {
+        match self {
+            ErrorKind::Timeout => "not granted in time",
+            ErrorKind::Deadlock => {
+                "waiting would never end: this component holds the lock, or what its holder \
+                 waits for"
+            }
+            ErrorKind::Access => "the operating system denies access to the lock file",
+            ErrorKind::ReadOnly => "only shared locks are granted here",
+            ErrorKind::NotPermitted => "the path leads out of the directory that is granted",
+            ErrorKind::FamilyMismatch => {
+                "the file is in use with locks of another family: the host has granted it twice, \
+                 in different ways"
+            }
+            ErrorKind::NoEntry => {
+                "a directory of the path is missing, or the file is and may not be created"
+            }
+            ErrorKind::InvalidName => {
+                "the path cannot name a lock: it is empty, too long, or contains `..` or NUL"
+            }
+            ErrorKind::IsDirectory => "the path leads to a directory",
+            ErrorKind::NotAFile => "the path leads to something that is not a regular file",
+            ErrorKind::Quota => "a quota of this component is used up",
+            ErrorKind::Unavailable => {
+                "the host is short of descriptors, threads, memory or kernel locks; try again later"
+            }
+            ErrorKind::Unsupported => {
+                "not supported by this host, its file system or this family of locks"
+            }
+            ErrorKind::Closed => "the host has closed the locks of this component",
+            ErrorKind::Replaced => {
+                "another program has replaced or removed the lock file: acquire the lock again"
+            }
+            ErrorKind::Lost => "the lock was lost",
+            ErrorKind::Io => "input/output error",
+            ErrorKind::Other => "unknown error",
         }
     }
 
-    pub(crate) fn host(lock: &Arc<str>, code: ErrorCode) -> Error {
-        Error::new(Arc::clone(lock), Cause::Host(code))
+    /// The kind that `std` would use.
+    fn std(self) -> io::ErrorKind {
+        match self {
+            ErrorKind::Timeout => io::ErrorKind::TimedOut,
+            ErrorKind::Deadlock => io::ErrorKind::Deadlock,
+            ErrorKind::Access | ErrorKind::NotPermitted => io::ErrorKind::PermissionDenied,
+            ErrorKind::ReadOnly => io::ErrorKind::ReadOnlyFilesystem,
+            ErrorKind::NoEntry => io::ErrorKind::NotFound,
+            ErrorKind::InvalidName | ErrorKind::NotAFile => io::ErrorKind::InvalidInput,
+            ErrorKind::IsDirectory => io::ErrorKind::IsADirectory,
+            ErrorKind::Quota => io::ErrorKind::QuotaExceeded,
+            ErrorKind::Unavailable | ErrorKind::FamilyMismatch => io::ErrorKind::ResourceBusy,
+            ErrorKind::Unsupported => io::ErrorKind::Unsupported,
+            ErrorKind::Closed
+            | ErrorKind::Replaced
+            | ErrorKind::Lost
+            | ErrorKind::Io
+            | ErrorKind::Other => io::ErrorKind::Other,
+        }
+    }
+}
+
+/// What a back end answers: a kind and, where the kind does not say it all, the cause.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Cause {
+    pub(crate) kind: ErrorKind,
+    pub(crate) text: Option<Arc<str>>,
+}
+
+impl Cause {
+    pub(crate) fn new(kind: ErrorKind, text: impl Into<Arc<str>>) -> Cause {
+        Cause {
+            kind,
+            text: Some(text.into()),
+        }
+    }
+}
+
+impl From<ErrorKind> for Cause {
+    fn from(kind: ErrorKind) -> Cause {
+        Cause { kind, text: None }
+    }
+}
+
+/// Why a lock could not be opened, taken, converted or released.
+///
+/// Its text names the lock and the cause.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error {
+    lock: Arc<str>,
+    cause: Cause,
+}
+
+impl Error {
+    pub(crate) fn new(lock: &Arc<str>, cause: impl Into<Cause>) -> Error {
+        Error {
+            lock: Arc::clone(lock),
+            cause: cause.into(),
+        }
     }
 
-    pub(crate) fn with_timeout(mut self, timeout: Option<Duration>) -> Error {
-        self.timeout = timeout;
-        self
+    /// What went wrong.
+    pub fn kind(&self) -> ErrorKind {
+        self.cause.kind
     }
 
     /// The path of the lock, as it was given.
     pub fn lock(&self) -> &str {
         &self.lock
     }
-
-    fn is(&self, test: impl FnOnce(&ErrorCode) -> bool) -> bool {
-        matches!(&self.cause, Cause::Host(code) if test(code))
-    }
-
-    /// The time given, or the longest wait that the host allows, has passed.
-    pub fn is_timed_out(&self) -> bool {
-        self.is(|c| matches!(c, ErrorCode::TimedOut))
-    }
-
-    /// The wait could never have ended: this component holds the lock itself,
-    /// or something that the lock's holder waits for.
-    pub fn is_deadlock(&self) -> bool {
-        self.is(|c| matches!(c, ErrorCode::Deadlock))
-    }
-
-    /// The host's policy denies it, or no lockspace is granted for the path.
-    pub fn is_not_permitted(&self) -> bool {
-        matches!(self.cause, Cause::NotGranted(_))
-            || self.is(|c| matches!(c, ErrorCode::NotPermitted))
-    }
-
-    /// The operating system denies access to the lock file.
-    pub fn is_access(&self) -> bool {
-        self.is(|c| matches!(c, ErrorCode::Access))
-    }
-
-    /// A directory of the path is missing, or the file is and may not be
-    /// created.
-    pub fn is_no_entry(&self) -> bool {
-        self.is(|c| matches!(c, ErrorCode::NoEntry))
-    }
-
-    /// The path cannot name a lock, for example because of a `..` in it.
-    pub fn is_invalid_name(&self) -> bool {
-        matches!(self.cause, Cause::NotUtf8) || self.is(|c| matches!(c, ErrorCode::InvalidName))
-    }
-
-    /// The path leads to something that is not a regular file.
-    pub fn is_not_a_file(&self) -> bool {
-        self.is(|c| matches!(c, ErrorCode::NotAFile))
-    }
-
-    /// A quota of this component is used up.
-    pub fn is_limit_exceeded(&self) -> bool {
-        self.is(|c| matches!(c, ErrorCode::LimitExceeded))
-    }
-
-    /// The host is short of something; the same call may succeed later.
-    pub fn is_unavailable(&self) -> bool {
-        self.is(|c| matches!(c, ErrorCode::Unavailable))
-    }
-
-    /// The host, its operating system or the file system cannot do it.
-    pub fn is_unsupported(&self) -> bool {
-        self.is(|c| matches!(c, ErrorCode::Unsupported))
-    }
-
-    /// The lock was not held to the end, or its file was replaced meanwhile.
-    pub fn is_lost(&self) -> bool {
-        self.is(|c| matches!(c, ErrorCode::Lost))
-    }
-
-    /// Reading or writing the file system failed.
-    pub fn is_io(&self) -> bool {
-        self.is(|c| matches!(c, ErrorCode::Io))
-    }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "lock {:?}: ", self.lock)?;
-        let code = match &self.cause {
-            Cause::NotUtf8 => return f.write_str("the path is not UTF-8"),
-            Cause::NotGranted(granted) if granted.is_empty() => {
-                return f.write_str("this component was granted no lockspace");
-            }
-            Cause::NotGranted(granted) => {
-                return write!(
-                    f,
-                    "no lockspace is granted for this path, only for {}",
-                    granted.join(", ")
-                );
-            }
-            Cause::Host(code) => code,
-        };
-        f.write_str(match code {
-            ErrorCode::WouldBlock => "another request holds the lock or waits for it",
-            ErrorCode::TimedOut => match self.timeout {
-                Some(timeout) => {
-                    return write!(
-                        f,
-                        "not granted within {timeout:?} or the host's longest wait"
-                    );
-                }
-                None => "not granted within the longest wait that the host allows",
-            },
-            ErrorCode::Deadlock => {
-                "waiting would never end: this component holds it, or what its holder waits for"
-            }
-            ErrorCode::Access => "the operating system denies access to its file",
-            ErrorCode::NotPermitted => "the host's policy does not permit it",
-            ErrorCode::NoEntry => {
-                "a directory of the path is missing, or the file is and may not be created"
-            }
-            ErrorCode::InvalidName => {
-                "the path cannot name a lock: it is empty, too long, or contains `..` or NUL"
-            }
-            ErrorCode::NotAFile => "the path leads to something that is not a regular file",
-            ErrorCode::LimitExceeded => "a quota of this component is used up",
-            ErrorCode::Unavailable => {
-                "the host is short of descriptors, threads, memory or kernel locks"
-            }
-            ErrorCode::Unsupported => "not supported by this host or file system",
-            ErrorCode::Lost => {
-                "lost: the host has closed the locks, or another file took the lock file's name"
-            }
-            ErrorCode::Io => "input/output error",
-            ErrorCode::Other(text) => text.as_deref().unwrap_or("unknown error"),
-        })
+        let text = self.cause.text.as_deref();
+        let text = text.unwrap_or(self.cause.kind.text());
+        write!(f, "lock {:?}: {text}", self.lock)
     }
 }
 
 impl std::error::Error for Error {}
 
-/// The kind that `std` would use, so that functions which return
+/// With the kind that `std` would use, so that functions which return
 /// `std::io::Result` can use `?`.
-impl From<Error> for std::io::Error {
-    fn from(error: Error) -> std::io::Error {
-        use std::io::ErrorKind as Kind;
-        let kind = match &error.cause {
-            Cause::NotUtf8 => Kind::InvalidInput,
-            Cause::NotGranted(_) => Kind::PermissionDenied,
-            Cause::Host(code) => match code {
-                ErrorCode::WouldBlock => Kind::WouldBlock,
-                ErrorCode::TimedOut => Kind::TimedOut,
-                ErrorCode::Deadlock => Kind::Deadlock,
-                ErrorCode::Access | ErrorCode::NotPermitted => Kind::PermissionDenied,
-                ErrorCode::NoEntry => Kind::NotFound,
-                ErrorCode::InvalidName | ErrorCode::NotAFile => Kind::InvalidInput,
-                ErrorCode::LimitExceeded => Kind::QuotaExceeded,
-                ErrorCode::Unavailable => Kind::ResourceBusy,
-                ErrorCode::Unsupported => Kind::Unsupported,
-                ErrorCode::Lost => Kind::StaleNetworkFileHandle,
-                ErrorCode::Io | ErrorCode::Other(_) => Kind::Other,
-            },
-        };
-        std::io::Error::new(kind, error)
+impl From<Error> for io::Error {
+    fn from(error: Error) -> io::Error {
+        io::Error::new(error.kind().std(), error)
+    }
+}
+
+/// A lock that was not converted. It is held as before, by the guard in here.
+pub struct NotConverted<G> {
+    pub(crate) guard: G,
+    pub(crate) error: Option<Error>,
+}
+
+impl<G> NotConverted<G> {
+    /// The guard of the lock, which holds it as before.
+    pub fn into_guard(self) -> G {
+        self.guard
+    }
+
+    /// Why it was not converted; `None` if another holder stands against it.
+    pub fn error(&self) -> Option<&Error> {
+        self.error.as_ref()
+    }
+}
+
+impl<G> fmt::Debug for NotConverted<G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NotConverted")
+            .field("error", &self.error)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<G> fmt::Display for NotConverted<G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.error {
+            Some(error) => error.fmt(f),
+            None => f.write_str("another holder has the lock as well"),
+        }
+    }
+}
+
+impl<G> std::error::Error for NotConverted<G> {}
+
+/// Releases the lock.
+impl<G> From<NotConverted<G>> for io::Error {
+    fn from(refused: NotConverted<G>) -> io::Error {
+        match refused.error {
+            Some(error) => error.into(),
+            None => io::Error::new(
+                io::ErrorKind::WouldBlock,
+                "another holder has the lock as well",
+            ),
+        }
     }
 }

@@ -26,6 +26,37 @@
 //! Build it with `cargo build --target wasm32-wasip2` and run it with
 //! `clasp run --dir ./data::data --locks ./data::data app.wasm`.
 //!
+//! # On the developer's machine
+//!
+//! On targets other than wasm, the same API takes the locks of the operating system in
+//! this process, by the engine that hosts use. So `cargo test` of a guest crate runs
+//! natively, and native programs can use this crate. The differences:
+//!
+//! - No grants are needed: the locks are those of the family `posix`, `fcntl` locks of
+//!   open file descriptions (on Windows, `LockFileEx`), in the order `fair` where the
+//!   system has it.
+//! - A component is blocked as a whole; natively each thread is. A thread that acquires
+//!   a lock again which it holds is refused with
+//!   [`Deadlock`](ErrorKind::Deadlock); another thread waits for it. A guard that is
+//!   sent to another thread still counts as held by the thread that acquired it.
+//! - The last component of a path must not be a symbolic link to another directory.
+//!
+//! The feature `native`, on by default, does this. Without it, opening a lock answers
+//! [`Unsupported`](ErrorKind::Unsupported) there.
+//!
+//! # Asynchronous guests
+//!
+//! With the feature `async` a request can be started: `start_acquire`, `start_read` and
+//! `start_write` answer a `Request`, whose `pollable` is one of the crate `wasip2`, for
+//! any executor. With the feature `wstd` the locks have `acquire_async`, `read_async`
+//! and `write_async` for the executor of the crate `wstd`; natively these are for any
+//! executor.
+//!
+//! # Versions
+//!
+//! This crate needs Rust 1.85 for wasm, the version of `clasp-engine` (1.95) for the
+//! feature `native`, and that of `wstd` (1.91) for the feature `wstd`.
+//!
 //! # Which lock a path names
 //!
 //! The one whose file `File::open` would open with the same path: relative to
@@ -37,13 +68,13 @@
 //!
 //! | `fasteners` | here |
 //! |---|---|
-//! | `InterProcessLock(path)` | [`InterProcessLock::new`]; opens at once, reports errors at once, does not create directories |
+//! | `InterProcessLock(path)` | [`InterProcessLock::new`], which opens and reports errors at once; [`InterProcessLock::create_dirs`], which also creates missing directories |
 //! | `InterProcessLock(..., sleep_func, logger)` | none: there is no polling, and the host logs |
 //! | `.acquire()` → `True` | [`.acquire()`](InterProcessLock::acquire) → guard |
 //! | `.acquire(blocking=False)` | [`.try_acquire()`](InterProcessLock::try_acquire) |
-//! | `.acquire(timeout=t)` → `False` | [`.acquire_timeout(t)`](InterProcessLock::acquire_timeout) → error with [`is_timed_out`](Error::is_timed_out) |
+//! | `.acquire(timeout=t)` → `False` | [`.acquire_timeout(t)`](InterProcessLock::acquire_timeout) → error of the [kind](Error::kind) [`Timeout`](ErrorKind::Timeout) |
 //! | `.acquire(delay, max_delay)` | none: a waiter is woken by the release |
-//! | `.release()`, `with lock:` | dropping the guard, or its [`release`](InterProcessGuard::release) for errors |
+//! | `.release()`, `with lock:` | dropping the guard, or its [`release`](InterProcessGuard::release) for errors; [`with`](InterProcessLock::with) for a closure |
 //! | `.acquired` | having a guard |
 //! | `.exists()` | `std::fs::exists(lock.path())`; opening has created it |
 //! | `.path` | [`.path()`](InterProcessLock::path) |
@@ -68,27 +99,39 @@
 //!
 //! # What this crate does not do
 //!
-//! Waiting for an inter-process lock halts the whole component, its tasks
-//! included. Turning a shared lock into an exclusive one is not offered yet.
+//! - `acquire`, `read` and `write` block the whole component, its tasks included.
+//! - There is no upgrade that waits: see [`InterProcessReadGuard::try_upgrade`].
 #![doc(test(attr(deny(warnings))))]
 #![doc(test(attr(allow(dead_code))))]
 
+mod backend;
+#[cfg(target_family = "wasm")]
 #[doc(hidden)]
 pub mod bindings;
 mod error;
+mod guard;
+mod locked_file;
+#[cfg(any(target_family = "wasm", test))]
 mod path;
+mod periodic;
 mod process_lock;
 mod process_rw_lock;
 mod raw;
+#[cfg(feature = "async")]
+mod request;
 mod task_rw_lock;
 
 pub use clasp_guest_macros::{
     interprocess_locked, interprocess_read_locked, interprocess_write_locked, read_locked,
     write_locked,
 };
-pub use error::Error;
+pub use error::{Error, ErrorKind, NotConverted};
+pub use locked_file::LockedFile;
+pub use periodic::Periodic;
 pub use process_lock::{InterProcessGuard, InterProcessLock};
 pub use process_rw_lock::{
     InterProcessReadGuard, InterProcessReaderWriterLock, InterProcessWriteGuard,
 };
+#[cfg(feature = "async")]
+pub use request::Request;
 pub use task_rw_lock::{ReadGuard, ReaderWriterLock, WriteGuard};

@@ -1,66 +1,67 @@
 //! A lock by path, in any mode: what the public locks have in common.
 
 use crate::{
-    Error,
-    bindings::{
-        preopens::get_lockspaces,
-        types::{ErrorCode, Guard, Lock, Lockspace, Mode},
-    },
-    error::Cause,
-    path,
+    Error, ErrorKind,
+    backend::{self, Mode},
 };
-use std::{path::Path, sync::Arc, sync::OnceLock, time::Duration};
-
-/// The grants never change while a component lives.
-fn lockspaces() -> &'static [(Lockspace, String)] {
-    static SPACES: OnceLock<Vec<(Lockspace, String)>> = OnceLock::new();
-    SPACES.get_or_init(get_lockspaces)
-}
+use std::{
+    fs, io,
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 #[derive(Debug)]
 pub(crate) struct RawLock {
     path: Arc<str>,
-    lock: Lock,
+    lock: backend::Lock,
 }
 
 #[derive(Debug)]
 pub(crate) struct RawGuard {
     path: Arc<str>,
-    guard: Guard,
+    guard: backend::Guard,
 }
 
 impl RawLock {
     pub(crate) fn open(path: &Path) -> Result<RawLock, Error> {
         let Some(text) = path.to_str() else {
-            return Err(Error::new(path.to_string_lossy().into(), Cause::NotUtf8));
+            let shown = path.to_string_lossy().into();
+            return Err(Error::new(&shown, ErrorKind::InvalidName));
         };
-        let shown: Arc<str> = text.into();
+        let path: Arc<str> = text.into();
         if text.is_empty() {
-            return Err(Error::host(&shown, ErrorCode::InvalidName));
+            return Err(Error::new(&path, ErrorKind::InvalidName));
         }
-        let current_dir = std::env::current_dir();
-        let current_dir = current_dir
-            .as_deref()
-            .ok()
-            .and_then(Path::to_str)
-            .unwrap_or("/");
-        let spaces = lockspaces();
-        let grants = spaces.iter().map(|(_, path)| path);
-        let Some((at, name)) = path::resolve(text, current_dir, grants) else {
-            let granted = spaces.iter().map(|(_, path)| format!("{path:?}"));
-            return Err(Error::new(shown, Cause::NotGranted(granted.collect())));
-        };
-        match spaces[at].0.open(&name) {
-            Ok(lock) => Ok(RawLock { path: shown, lock }),
-            Err(code) => Err(Error::host(&shown, code)),
+        match backend::Lock::open(text) {
+            Ok(lock) => Ok(RawLock { path, lock }),
+            Err(cause) => Err(Error::new(&path, cause)),
         }
+    }
+
+    /// Opens a lock and creates the directories of its path.
+    pub(crate) fn create_dirs(path: &Path) -> Result<RawLock, Error> {
+        let parent = path.parent().unwrap_or(Path::new(""));
+        if let Err(error) = fs::create_dir_all(parent) {
+            let kind = match error.kind() {
+                io::ErrorKind::PermissionDenied => ErrorKind::Access,
+                io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => ErrorKind::NoEntry,
+                _ => ErrorKind::Io,
+            };
+            let cause = crate::error::Cause::new(
+                kind,
+                format!("cannot create the directories of the path: {error}"),
+            );
+            return Err(Error::new(&path.to_string_lossy().into(), cause));
+        }
+        RawLock::open(path)
     }
 
     pub(crate) fn path(&self) -> &Path {
         Path::new(&*self.path)
     }
 
-    fn guard(&self, guard: Guard) -> RawGuard {
+    fn guard(&self, guard: backend::Guard) -> RawGuard {
         RawGuard {
             path: Arc::clone(&self.path),
             guard,
@@ -69,18 +70,35 @@ impl RawLock {
 
     pub(crate) fn try_acquire(&self, mode: Mode) -> Result<Option<RawGuard>, Error> {
         match self.lock.try_acquire(mode) {
-            Ok(guard) => Ok(Some(self.guard(guard))),
-            Err(ErrorCode::WouldBlock) => Ok(None),
-            Err(code) => Err(Error::host(&self.path, code)),
+            Ok(guard) => Ok(guard.map(|guard| self.guard(guard))),
+            Err(cause) => Err(Error::new(&self.path, cause)),
         }
     }
 
     pub(crate) fn acquire(&self, mode: Mode, timeout: Option<Duration>) -> Result<RawGuard, Error> {
-        // What 64 bits of nanoseconds cannot hold is 584 years away.
-        let nanos = timeout.map(|t| u64::try_from(t.as_nanos()).unwrap_or(u64::MAX));
-        match self.lock.acquire(mode, nanos) {
+        match self.lock.acquire(mode, timeout) {
             Ok(guard) => Ok(self.guard(guard)),
-            Err(code) => Err(Error::host(&self.path, code).with_timeout(timeout)),
+            Err(cause) => Err(Error::new(&self.path, cause)),
+        }
+    }
+
+    pub(crate) fn last_touched(&self) -> Result<Option<SystemTime>, Error> {
+        let touched = self.lock.last_touched();
+        touched.map_err(|cause| Error::new(&self.path, cause))
+    }
+
+    #[cfg(feature = "async")]
+    pub(crate) fn start_acquire(
+        &self,
+        mode: Mode,
+        timeout: Option<Duration>,
+    ) -> Result<RawRequest, Error> {
+        match self.lock.start_acquire(mode, timeout) {
+            Ok(request) => Ok(RawRequest {
+                path: Arc::clone(&self.path),
+                request,
+            }),
+            Err(cause) => Err(Error::new(&self.path, cause)),
         }
     }
 }
@@ -90,7 +108,86 @@ impl RawGuard {
         Path::new(&*self.path)
     }
 
+    fn told<T>(&self, result: Result<T, crate::error::Cause>) -> Result<T, Error> {
+        result.map_err(|cause| Error::new(&self.path, cause))
+    }
+
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        self.told(self.guard.check())
+    }
+
+    pub(crate) fn downgrade(&mut self) -> Result<(), Error> {
+        let done = self.guard.downgrade();
+        self.told(done)
+    }
+
+    pub(crate) fn try_upgrade(&mut self) -> Result<bool, Error> {
+        let done = self.guard.try_upgrade();
+        self.told(done)
+    }
+
+    pub(crate) fn fencing_token(&self) -> Result<u64, Error> {
+        self.told(self.guard.fencing_token())
+    }
+
+    pub(crate) fn touch(&self) -> Result<(), Error> {
+        self.told(self.guard.touch())
+    }
+
     pub(crate) fn release(self) -> Result<(), Error> {
-        Guard::release(self.guard).map_err(|code| Error::host(&self.path, code))
+        let RawGuard { path, guard } = self;
+        guard.release().map_err(|cause| Error::new(&path, cause))
+    }
+
+    #[cfg(all(feature = "async", target_family = "wasm"))]
+    pub(crate) fn pollable(&self) -> Result<wasip2::io::poll::Pollable, Error> {
+        self.told(self.guard.pollable())
+    }
+
+    #[cfg(feature = "wstd")]
+    pub(crate) async fn lost(&self) -> Result<(), Error> {
+        let waited = self.guard.lost().await;
+        self.told(waited)
+    }
+}
+
+/// A request that was started.
+#[cfg(feature = "async")]
+#[derive(Debug)]
+pub(crate) struct RawRequest {
+    path: Arc<str>,
+    request: backend::Request,
+}
+
+#[cfg(feature = "async")]
+impl RawRequest {
+    fn told(
+        &self,
+        outcome: Result<backend::Guard, crate::error::Cause>,
+    ) -> Result<RawGuard, Error> {
+        match outcome {
+            Ok(guard) => Ok(RawGuard {
+                path: Arc::clone(&self.path),
+                guard,
+            }),
+            Err(cause) => Err(Error::new(&self.path, cause)),
+        }
+    }
+
+    pub(crate) fn get(&mut self) -> Option<Result<RawGuard, Error>> {
+        let outcome = self.request.get()?;
+        Some(self.told(outcome))
+    }
+
+    #[cfg(target_family = "wasm")]
+    pub(crate) fn pollable(&self) -> Result<wasip2::io::poll::Pollable, Error> {
+        let pollable = self.request.pollable();
+        pollable.map_err(|cause| Error::new(&self.path, cause))
+    }
+
+    #[cfg(feature = "wstd")]
+    pub(crate) async fn wait(&mut self) -> Result<RawGuard, Error> {
+        let outcome = self.request.wait().await;
+        self.told(outcome)
     }
 }

@@ -2,7 +2,7 @@
 
 use cap_std::{ambient_authority, fs::Dir};
 use clasp_engine::{
-    Closer, Grant, Limits, LockManager, Owner,
+    Grant, Limits, LockManager, LockUse, Owner, OwnerHandle,
     file::{Family, FileSpace, Order},
 };
 use std::{io, path::Path};
@@ -12,7 +12,10 @@ use std::{io, path::Path};
 /// The default: both modes, the family and the order that are the operating
 /// system's first ([`Posix`](Family::Posix) and [`Fair`](Order::Fair) on Linux),
 /// lock files are created on demand, not on network file systems.
-#[derive(Debug)]
+///
+/// A host that makes a store for each request opens a directory once, and clones
+/// this for each store.
+#[derive(Debug, Clone)]
 pub struct Lockspace {
     files: FileSpace,
     shared_only: bool,
@@ -50,8 +53,8 @@ impl Lockspace {
         self
     }
 
-    /// Whether only shared locks are granted; the files are opened read-only
-    /// then.
+    /// Whether only shared locks are granted. The files are then opened read-only,
+    /// and none is created.
     pub fn shared_only(mut self, shared_only: bool) -> Lockspace {
         self.shared_only = shared_only;
         self
@@ -80,9 +83,13 @@ impl Lockspace {
 }
 
 /// Builds a [`LocksCtx`].
-#[derive(Debug)]
+///
+/// Building takes nothing out of it: a builder that is kept builds a context for
+/// each store.
+#[derive(Debug, Clone)]
 pub struct LocksCtxBuilder {
     manager: LockManager,
+    label: Option<String>,
     limits: Limits,
     spaces: Vec<(String, Grant)>,
 }
@@ -94,9 +101,17 @@ impl LocksCtxBuilder {
     pub fn new(manager: &LockManager) -> LocksCtxBuilder {
         LocksCtxBuilder {
             manager: manager.clone(),
+            label: None,
             limits: Limits::default(),
             spaces: Vec::new(),
         }
+    }
+
+    /// What the guest is called in logs, in snapshots and in reports of deadlocks,
+    /// such as the name of a plugin or the number of a request. A number unless set.
+    pub fn label(&mut self, label: impl Into<String>) -> &mut LocksCtxBuilder {
+        self.label = Some(label.into());
+        self
     }
 
     /// The quotas of the guest.
@@ -129,10 +144,14 @@ impl LocksCtxBuilder {
     }
 
     /// The context, for one store.
-    pub fn build(&mut self) -> LocksCtx {
+    pub fn build(&self) -> LocksCtx {
+        let limits = self.limits.clone();
         LocksCtx {
-            owner: self.manager.owner(self.limits.clone()),
-            spaces: std::mem::take(&mut self.spaces),
+            owner: match &self.label {
+                Some(label) => self.manager.labelled_owner(label, limits),
+                None => self.manager.owner(limits),
+            },
+            spaces: self.spaces.clone(),
         }
     }
 }
@@ -153,7 +172,7 @@ impl LocksCtx {
         LocksCtxBuilder::new(manager)
     }
 
-    /// Ends all holds and waits of the guest; later calls of it answer `lost`.
+    /// Ends all holds and waits of the guest; later calls of it answer `closed`.
     ///
     /// Call this when a guest has trapped or its call was abandoned and the
     /// store lives on: the guest's handles stay in the store, and with them
@@ -162,9 +181,16 @@ impl LocksCtx {
         self.owner.close();
     }
 
-    /// A handle that closes this context from any thread, also while a call of the
-    /// guest waits for a lock, which borrows the store: take it before the call.
-    pub fn closer(&self) -> Closer {
-        self.owner.closer()
+    /// A handle that looks at and closes this context from any thread, also while a
+    /// call of the guest waits for a lock, which borrows the store: take it before the
+    /// call.
+    pub fn handle(&self) -> OwnerHandle {
+        self.owner.handle()
+    }
+
+    /// What the guest holds and waits for now. [`LockManager::snapshot`] answers that
+    /// for all guests.
+    pub fn snapshot(&self) -> Vec<LockUse> {
+        self.owner.handle().snapshot()
     }
 }

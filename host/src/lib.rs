@@ -65,13 +65,55 @@
 //! [`p2::add_to_linker_async`] it suspends the guest's fiber; a helper thread
 //! waits in the kernel. The futures are bound to no executor.
 //!
+//! One linker has the functions of one of the two; they cannot be mixed.
+//!
+//! # Bindings of your own
+//!
+//! A world of yours that imports `clasp:locks` uses the bindings of this crate:
+//!
+//! ```ignore
+//! wasmtime::component::bindgen!({
+//!     world: "my:plugin/plugin",
+//!     with: { "clasp:locks": clasp_host::p2::bindings },
+//! });
+//! ```
+//!
+//! # What this crate does to your process
+//!
+//! - On Linux it handles one real-time signal, `SIGRTMIN + 7` unless
+//!   [`set_wake_signal`] chooses another, and sends it to its own waiting threads.
+//! - It keeps a directory of up to 256 empty files, `/dev/shm/clasp-UID` unless
+//!   [`set_order_folder`] chooses another, where the order is
+//!   [`Fair`](Order::Fair).
+//! - It starts a thread for timeouts when the first is set and, in asynchronous
+//!   hosts, a helper thread for each contended lock file, up to
+//!   [`Limits::waiter_threads`](field@Limits::waiter_threads) for each guest and
+//!   [`Ceilings::waiter_threads`](field@Ceilings::waiter_threads) in all.
+//! - It opens one descriptor for each open lock, and up to three more for each lock
+//!   that is waited for.
+//! - It writes no file's contents. It sets the modification time of lock files when
+//!   a guest touches them, and an extended attribute when a guest draws a token.
+//!
+//! # Versions
+//!
+//! | this crate | wasmtime | WASI |
+//! |---|---|---|
+//! | 0.2 | 48 | 0.2 |
+//!
+//! # Features
+//!
+//! - `p2` (default): `clasp:locks@0.2.0`, for components of WASI 0.2.
+//!
+//! Of wasmtime only the runtime is asked for; choose a compiler, or none, in your own
+//! `Cargo.toml`.
+//!
 //! # What this crate does not do
 //!
 //! - It does not keep a guest from using a file without its lock, nor limit
 //!   how long a lock is held: only [`LocksCtx::close`] or dropping the store
 //!   takes a lock away.
 //! - Epochs and fuel do not interrupt a host call: bound the wait with
-//!   [`Limits::longest_wait`].
+//!   [`Limits::longest_wait`](field@Limits::longest_wait).
 //! - Opening and closing a file drops the traditional POSIX locks that the
 //!   same process holds on it. So do not grant the lock files of something
 //!   that uses such locks inside the host process, such as an SQLite database
@@ -79,12 +121,16 @@
 #![doc(test(attr(deny(warnings))))]
 
 mod ctx;
+#[cfg(feature = "p2")]
 pub mod p2;
 mod view;
 
+pub use cap_std;
 pub use clasp_engine::{
-    Ceilings, Closer, Deadlock, Error, ErrorKind, Grant, Limits, LockManager,
-    file::{Family, Order, set_order_folder, set_wake_signal},
+    Ceilings, Deadlock, Error, ErrorKind, Grant, Limits, LockManager, LockUse, Mode,
+    OwnerHandle as LocksHandle,
+    backend::Space,
+    file::{Family, FileSpace, Order, set_order_folder, set_wake_signal},
 };
 pub use ctx::{LocksCtx, LocksCtxBuilder, Lockspace};
-pub use view::{LocksCtxView, LocksView};
+pub use view::{Locks, LocksCtxView, LocksView};

@@ -18,8 +18,11 @@ pub struct LocksCtxView<'a> {
     pub table: &'a mut ResourceTable,
 }
 
-/// Marks [`LocksCtxView`] as the data of this crate's host functions.
-pub(crate) struct Locks;
+/// Marks [`LocksCtxView`] as the data of this crate's host functions, for embedders
+/// that call the generated `add_to_linker` functions themselves, such as those
+/// whose store data implements no [`LocksView`].
+#[derive(Debug)]
+pub struct Locks;
 
 impl HasData for Locks {
     type Data<'a> = LocksCtxView<'a>;

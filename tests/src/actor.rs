@@ -1,7 +1,7 @@
 //! Guests in hosts of this process.
 
 use crate::built::target;
-use clasp_host::{LockManager, LocksCtx, LocksCtxBuilder, LocksCtxView, LocksView};
+use clasp_host::{LockManager, LocksCtx, LocksCtxBuilder, LocksCtxView, LocksHandle, LocksView};
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
@@ -247,6 +247,16 @@ calls! {
     try_acquire / call_try_acquire(lock: u32, exclusive: bool) -> Result<u32, String>;
     release / call_release(guard: u32) -> Result<(), String>;
     drop_guard / call_drop_guard(guard: u32) -> ();
+    check / call_check(guard: u32) -> Result<(), String>;
+    is_exclusive / call_is_exclusive(guard: u32) -> bool;
+    downgrade / call_downgrade(guard: u32) -> Result<(), String>;
+    try_upgrade / call_try_upgrade(guard: u32) -> Result<bool, String>;
+    fencing_token / call_fencing_token(guard: u32) -> Result<u64, String>;
+    touch / call_touch(guard: u32) -> Result<(), String>;
+    last_touched / call_last_touched(lock: u32) -> Result<Option<u64>, String>;
+    is_lost / call_is_lost(guard: u32) -> bool;
+    wait_for_loss / call_wait_for_loss(guard: u32) -> String;
+    drop_guard_before_pollable / call_drop_guard_before_pollable(guard: u32) -> ();
     start / call_start(lock: u32, exclusive: bool, timeout_ms: Option<u32>) -> Result<u32, String>;
     get / call_get(request: u32) -> Option<Result<u32, String>>;
     wait / call_wait(request: u32) -> Result<u32, String>;
@@ -272,5 +282,19 @@ impl Actor {
     pub fn close_locks(&self) {
         let (Kind::Sync(store, _) | Kind::Async(store, _)) = &self.0;
         store.data().locks.close();
+    }
+
+    /// `LocksCtx::handle` of its store.
+    pub fn locks_handle(&self) -> LocksHandle {
+        let (Kind::Sync(store, _) | Kind::Async(store, _)) = &self.0;
+        store.data().locks.handle()
+    }
+
+    /// Leaves no room for a resource in the table of its store.
+    pub fn fill_table(&mut self) {
+        let (Kind::Sync(store, _) | Kind::Async(store, _)) = &mut self.0;
+        let table = &mut store.data_mut().table;
+        table.set_max_capacity(256);
+        while table.push(()).is_ok() {}
     }
 }

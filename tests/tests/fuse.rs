@@ -166,7 +166,7 @@ fn check_others(manager: &LockManager, folder: &Path) {
         }
         let guard = first.try_acquire(Mode::Exclusive).unwrap();
         let blocking = second.acquire_blocking(Mode::Shared, SHORT);
-        assert_eq!(kind(blocking), Some(ErrorKind::TimedOut));
+        assert_eq!(kind(blocking), Some(ErrorKind::Timeout));
         drop(guard);
     });
 }
@@ -201,11 +201,11 @@ fn a_daemon_that_hangs_keeps_its_own_locks_waiting() {
         let ended = kind(blocking.acquire_blocking(Mode::Exclusive, SHORT));
         (ended, blocking)
     });
-    assert_eq!(ended, Some(ErrorKind::TimedOut));
+    assert_eq!(ended, Some(ErrorKind::Timeout));
     assert_eq!(state().waits.len(), 1);
     check_others(&manager, &healthy);
     let (ended, task) = finishes(move || (kind(block_on(task.acquire(Mode::Shared, SHORT))), task));
-    assert_eq!(ended, Some(ErrorKind::TimedOut));
+    assert_eq!(ended, Some(ErrorKind::Timeout));
     let (tried, blocking) = finishes(move || (kind(blocking.try_acquire(Mode::Shared)), blocking));
     assert_eq!(tried, Some(ErrorKind::WouldBlock));
 
@@ -240,7 +240,7 @@ fn a_daemon_that_hangs_keeps_its_own_locks_waiting() {
     }
     let (ended, task) = finishes(move || stuck.join().unwrap());
     assert!(
-        matches!(ended, None | Some(ErrorKind::TimedOut)),
+        matches!(ended, None | Some(ErrorKind::Timeout)),
         "{ended:?}"
     );
     finishes(move || drop(task.acquire_blocking(Mode::Exclusive, None).unwrap()));

@@ -1,9 +1,12 @@
 //! Guests of one host, in blocking and in asynchronous hosts.
 #![allow(missing_docs, reason = "tests")]
 
-use clasp_host::{Ceilings, Family, Limits, LockManager, Lockspace};
-use clasp_tests::{Actor, Host, STILL_BLOCKED, Setup, start, waits_need_threads};
-use std::path::Path;
+use clasp_host::{Ceilings, Family, Limits, LockManager, LocksCtx, Lockspace, Mode};
+use clasp_tests::{Actor, Host, STILL_BLOCKED, Setup, remove_name, start, waits_need_threads};
+use std::{
+    path::Path,
+    time::{SystemTime, UNIX_EPOCH},
+};
 use tempfile::TempDir;
 
 const HOSTS: [Host; 2] = [Host::Sync, Host::Async];
@@ -58,9 +61,9 @@ fn two_guests_exclude_each_other() {
         let (mut a, lock) = world.actor(one);
         let (mut b, other) = world.actor(two);
         let guard = a.acquire(lock, true, None).unwrap();
-        assert_eq!(error(b.try_acquire(other, false)), "would-block");
-        assert_eq!(error(b.acquire(other, true, Some(0))), "timed-out");
-        assert_eq!(error(b.acquire(other, true, Some(5))), "timed-out");
+        assert_eq!(error(b.try_acquire(other, false)), "taken");
+        assert_eq!(error(b.acquire(other, true, Some(0))), "timeout");
+        assert_eq!(error(b.acquire(other, true, Some(5))), "timeout");
         let waiting = start(move || {
             let guard = b.acquire(other, true, None).unwrap();
             b.release(guard)
@@ -80,7 +83,7 @@ fn readers_share_among_guests() {
         let (mut b, other) = world.actor(host);
         let first = a.acquire(lock, false, None).unwrap();
         let second = b.acquire(other, false, None).unwrap();
-        assert_eq!(error(b.try_acquire(other, true)), "would-block");
+        assert_eq!(error(b.try_acquire(other, true)), "taken");
         a.release(first).unwrap();
         // Its own shared lock is in the way, and it would wait for itself.
         assert_eq!(error(b.acquire(other, true, None)), "deadlock");
@@ -97,7 +100,7 @@ fn two_handles_of_one_guest_are_a_deadlock_and_no_hang() {
         let second = actor.open(second).unwrap();
         let guard = actor.acquire(lock, true, None).unwrap();
         for handle in [lock, second] {
-            assert_eq!(error(actor.try_acquire(handle, false)), "would-block");
+            assert_eq!(error(actor.try_acquire(handle, false)), "taken");
             assert_eq!(error(actor.acquire(handle, true, None)), "deadlock");
         }
         actor.release(guard).unwrap();
@@ -149,7 +152,7 @@ fn a_request_is_collected_once() {
         let (mut b, guard) = waiting.finish();
         assert_eq!(b.get(request), Some(Err("taken".into())));
         b.drop_request(request);
-        assert_eq!(error(a.try_acquire(lock, true)), "would-block");
+        assert_eq!(error(a.try_acquire(lock, true)), "taken");
         b.release(guard).unwrap();
         assert!(a.try_acquire(lock, true).is_ok());
     }
@@ -164,13 +167,13 @@ fn a_request_may_time_out_or_be_dropped_before_its_pollable() {
         let raw = b.open_raw(0, "a.lock").unwrap();
         let guard = a.acquire(lock, true, None).unwrap();
         let request = b.start(raw, true, Some(5)).unwrap();
-        assert_eq!(error(b.wait(request)), "timed-out");
+        assert_eq!(error(b.wait(request)), "timeout");
         let request = b.start(raw, true, None).unwrap();
         b.drop_request_before_pollable(request);
         // Granted, and dropped without having been collected.
         let request = b.start(raw, true, None).unwrap();
         a.release(guard).unwrap();
-        assert_eq!(error(a.try_acquire(lock, true)), "would-block");
+        assert_eq!(error(a.try_acquire(lock, true)), "taken");
         b.drop_request(request);
         assert!(a.try_acquire(lock, true).is_ok());
     }
@@ -186,9 +189,11 @@ fn a_dropped_store_and_a_closed_context_let_go() {
         drop(a);
         let guard = b.try_acquire(other, true).unwrap();
         b.close_locks();
-        assert_eq!(error(b.release(guard)), "lost");
-        assert_eq!(error(b.try_acquire(other, true)), "lost");
-        assert_eq!(error(b.open("data/a.lock")), "lost");
+        assert_eq!(error(b.check(guard)), "closed");
+        assert_eq!(error(b.release(guard)), "closed");
+        assert_eq!(error(b.try_acquire(other, true)), "closed");
+        assert_eq!(error(b.last_touched(other)), "closed");
+        assert_eq!(error(b.open("data/a.lock")), "closed");
         let (mut c, lock) = world.actor(host);
         assert!(c.try_acquire(lock, true).is_ok());
     }
@@ -203,7 +208,7 @@ fn a_trap_holds_the_lock_until_close_or_the_end_of_the_store() {
             let (mut b, other) = world.actor(host);
             a.acquire(lock, true, None).unwrap();
             a.trap();
-            assert_eq!(error(b.try_acquire(other, true)), "would-block");
+            assert_eq!(error(b.try_acquire(other, true)), "taken");
             let waiting = start(move || b.acquire(other, true, None).map(|_| b));
             waiting.must_block();
             if close {
@@ -226,8 +231,8 @@ fn close_ends_a_wait() {
         a.acquire(lock, true, None).unwrap();
         let request = b.start(raw, true, None).unwrap();
         b.close_locks();
-        assert_eq!(b.get(request), Some(Err("lost".into())));
-        assert_eq!(error(b.acquire(other, true, None)), "lost");
+        assert_eq!(b.get(request), Some(Err("closed".into())));
+        assert_eq!(error(b.acquire(other, true, None)), "closed");
     }
 }
 
@@ -235,7 +240,7 @@ fn close_ends_a_wait() {
 fn each_quota_is_an_error_value() {
     for host in HOSTS {
         let world = World::new();
-        let limit = "limit-exceeded";
+        let limit = "quota";
 
         // The actor opens a path twice, for the two kinds of lock of the SDK.
         let mut actor = world.limited(host, |l| l.open_locks = 3);
@@ -243,6 +248,12 @@ fn each_quota_is_an_error_value() {
         assert_eq!(error(actor.open("data/b.lock")), limit);
         actor.close(lock);
         actor.open("data/b.lock").unwrap();
+
+        let mut actor = world.limited(host, |l| l.created_locks = 1);
+        actor.open("data/c.lock").unwrap();
+        assert_eq!(error(actor.open("data/d.lock")), limit);
+        assert!(!world.path().join("d.lock").exists());
+        actor.open("data/a.lock").unwrap();
 
         let mut actor = world.limited(host, |l| l.held_locks = 1);
         let lock = actor.open("data/a.lock").unwrap();
@@ -266,7 +277,7 @@ fn each_quota_is_an_error_value() {
 
         let mut actor = world.limited(host, |l| l.longest_wait = Some(STILL_BLOCKED));
         let lock = actor.open("data/a.lock").unwrap();
-        assert_eq!(error(actor.acquire(lock, true, None)), "timed-out");
+        assert_eq!(error(actor.acquire(lock, true, None)), "timeout");
 
         // Another host holds the lock, so this one has to wait in the kernel.
         let world = World::new();
@@ -296,23 +307,29 @@ fn grants_say_what_is_permitted() {
     assert!(!world.path().join("a.lock").exists());
 
     let mut reader = grant(|s| s.shared_only(true)).actor(Host::Sync);
-    let lock = reader.open("data/a.lock").unwrap();
-    assert_eq!(error(reader.acquire(lock, true, None)), "not-permitted");
-    let guard = reader.acquire(lock, false, None).unwrap();
-
-    // A writer's own description excludes the reader's.
+    assert_eq!(error(reader.open("data/a.lock")), "no-entry");
+    assert!(!world.path().join("a.lock").exists());
     let mut writer = grant(|s| s).actor(Host::Sync);
     let other = writer.open("data/a.lock").unwrap();
-    assert_eq!(error(writer.try_acquire(other, true)), "would-block");
+    let lock = reader.open("data/a.lock").unwrap();
+    let raw = reader.open_raw(0, "a.lock").unwrap();
+    assert_eq!(error(reader.acquire(lock, true, None)), "read-only");
+    let guard = reader.acquire(raw, false, None).unwrap();
+    assert_eq!(error(reader.touch(guard)), "read-only");
+    assert_eq!(error(reader.try_upgrade(guard)), "read-only");
+    reader.check(guard).unwrap();
+
+    // A writer's own description excludes the reader's.
+    assert_eq!(error(writer.try_acquire(other, true)), "taken");
     reader.release(guard).unwrap();
     let guard = writer.try_acquire(other, true).unwrap();
-    assert_eq!(error(reader.try_acquire(lock, false)), "would-block");
+    assert_eq!(error(reader.try_acquire(lock, false)), "taken");
     writer.release(guard).unwrap();
 
     // One file in two families would not be one lock.
     if Family::supported().len() > 1 {
         let mut other = grant(|s| s.family(Family::supported()[1])).actor(Host::Sync);
-        assert_eq!(error(other.open("data/a.lock")), "not-permitted");
+        assert_eq!(error(other.open("data/a.lock")), "family-mismatch");
         drop((reader, writer));
         other.open("data/a.lock").unwrap();
     }
@@ -360,4 +377,195 @@ fn a_very_long_timeout_is_a_wait_like_any_other() {
         a.release(guard).unwrap();
         waiting.finish().unwrap();
     }
+}
+
+/// Whether locks of the default family are converted by the system.
+fn converts() -> bool {
+    Family::default() == Family::Posix
+}
+
+#[test]
+fn a_guard_is_converted() {
+    for host in HOSTS {
+        for raw in [false, true] {
+            let world = World::new();
+            let (mut a, sdk) = world.actor(host);
+            let (mut b, other) = world.actor(host);
+            let lock = match raw {
+                true => a.open_raw(0, "a.lock").unwrap(),
+                false => sdk,
+            };
+            // The SDK's guard that can be converted is that of the reader-writer lock,
+            // which its second exclusive acquisition is.
+            let first = a.acquire(lock, true, None).unwrap();
+            a.release(first).unwrap();
+            let guard = a.acquire(lock, true, None).unwrap();
+            assert!(a.is_exclusive(guard));
+            a.downgrade(guard).unwrap();
+            assert!(!a.is_exclusive(guard));
+            let beside = b.try_acquire(other, false).unwrap();
+            assert_eq!(a.try_upgrade(guard), Ok(false));
+            assert!(!a.is_exclusive(guard));
+            b.release(beside).unwrap();
+            // It was exclusive before, so every family can do it.
+            assert_eq!(a.try_upgrade(guard), Ok(true));
+            assert_eq!(error(b.try_acquire(other, false)), "taken");
+            a.release(guard).unwrap();
+
+            let guard = a.acquire(lock, false, None).unwrap();
+            let upgraded = a.try_upgrade(guard);
+            let expected = match converts() {
+                true => Ok(true),
+                false => Err("unsupported".into()),
+            };
+            assert_eq!(upgraded, expected);
+            a.check(guard).unwrap();
+            a.drop_guard(guard);
+            assert!(b.try_acquire(other, true).is_ok());
+        }
+    }
+}
+
+#[test]
+fn tokens_increase_from_holder_to_holder() {
+    for host in HOSTS {
+        let world = World::new();
+        let (mut a, lock) = world.actor(host);
+        let elsewhere = LockManager::new(Ceilings::default());
+        let mut b = Setup::data(world.path(), &elsewhere).actor(host);
+        let other = b.open_raw(0, "a.lock").unwrap();
+        let guard = a.acquire(lock, true, None).unwrap();
+        let first = match a.fencing_token(guard) {
+            // Not every file system of a machine that runs the tests has attributes.
+            Err(error) => {
+                assert_eq!(error, "unsupported");
+                return;
+            }
+            Ok(token) => token,
+        };
+        assert_eq!(a.fencing_token(guard), Ok(first));
+        a.release(guard).unwrap();
+        let guard = b.acquire(other, true, None).unwrap();
+        assert!(b.fencing_token(guard).unwrap() > first);
+        b.release(guard).unwrap();
+        let guard = b.acquire(other, false, None).unwrap();
+        assert_eq!(error(b.fencing_token(guard)), "unsupported");
+    }
+}
+
+#[test]
+fn a_touch_is_seen_by_all() {
+    for host in HOSTS {
+        let world = World::new();
+        let (mut a, lock) = world.actor(host);
+        let elsewhere = LockManager::new(Ceilings::default());
+        let mut b = Setup::data(world.path(), &elsewhere).actor(host);
+        let watching = b.open_raw(0, "a.lock").unwrap();
+        assert_eq!(b.last_touched(watching), Ok(None));
+        for exclusive in [false, true] {
+            let guard = a.acquire(lock, exclusive, None).unwrap();
+            a.touch(guard).unwrap();
+            let touched = b.last_touched(watching).unwrap().unwrap();
+            assert_eq!(a.last_touched(lock), Ok(Some(touched)));
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+            assert!(touched.abs_diff(now.as_secs()) < 60);
+            a.drop_guard(guard);
+        }
+        // The contents are nobody's business.
+        assert_eq!(std::fs::read(world.path().join("a.lock")).unwrap(), b"");
+    }
+}
+
+#[test]
+fn a_guard_says_that_it_is_lost() {
+    for host in HOSTS {
+        let world = World::new();
+        let (mut a, _) = world.actor(host);
+        let raw = a.open_raw(0, "a.lock").unwrap();
+        let guard = a.acquire(raw, true, None).unwrap();
+        a.check(guard).unwrap();
+        assert!(!a.is_lost(guard));
+        remove_name(&world.path().join("a.lock"));
+        assert_eq!(error(a.check(guard)), "replaced");
+        assert!(!a.is_lost(guard));
+        a.drop_guard_before_pollable(guard);
+        let guard = a.acquire(raw, true, None).unwrap();
+        let handle = a.locks_handle();
+        let waiting = start(move || a.wait_for_loss(guard));
+        waiting.must_block();
+        handle.close();
+        assert_eq!(waiting.finish(), "closed");
+    }
+}
+
+#[test]
+fn a_full_table_is_an_error_value() {
+    for host in HOSTS {
+        let world = World::new();
+        let (mut a, lock) = world.actor(host);
+        let raw = a.open_raw(0, "a.lock").unwrap();
+        let guard = a.acquire(raw, false, None).unwrap();
+        a.fill_table();
+        assert_eq!(error(a.acquire(lock, false, None)), "quota");
+        assert_eq!(error(a.try_acquire(lock, false)), "quota");
+        assert_eq!(error(a.open("data/b.lock")), "quota");
+        assert_eq!(error(a.start(raw, false, None)), "quota");
+        a.release(guard).unwrap();
+        // The request that found no room holds nothing.
+        let (mut b, other) = world.actor(host);
+        assert!(b.try_acquire(other, true).is_ok());
+    }
+}
+
+#[test]
+fn an_embedder_sees_what_is_held_and_waited_for() {
+    for host in HOSTS {
+        let world = World::new();
+        let labelled = |label: &str| {
+            let setup = Setup::data(world.path(), &world.manager);
+            let mut actor = setup
+                .locks(|locks| {
+                    locks.label(label);
+                })
+                .actor(host);
+            let raw = actor.open_raw(0, "a.lock").unwrap();
+            (actor, raw)
+        };
+        let ((mut a, held), (mut b, awaited)) = (labelled("reader"), labelled("writer"));
+        a.acquire(held, false, None).unwrap();
+        let request = b.start(awaited, true, None).unwrap();
+        let seen: Vec<_> = world
+            .manager
+            .snapshot()
+            .into_iter()
+            .map(|seen| (seen.owner, seen.lock, seen.mode, seen.held))
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                ("reader".into(), "a.lock".into(), Mode::Shared, true),
+                ("writer".into(), "a.lock".into(), Mode::Exclusive, false)
+            ]
+        );
+        let handle = b.locks_handle();
+        assert_eq!(handle.snapshot().len(), 1);
+        b.drop_request(request);
+        assert_eq!((handle.snapshot().len(), handle.in_use()), (0, 0));
+    }
+}
+
+#[test]
+fn a_builder_builds_more_than_once() {
+    let world = World::new();
+    let space = Lockspace::open_ambient(world.path()).unwrap();
+    let mut builder = LocksCtx::builder(&world.manager);
+    builder.lockspace("data", space.clone());
+    for _ in 0..2 {
+        let setup = Setup::new(&world.manager).locks(|locks| *locks = builder.clone());
+        assert_eq!(setup.actor(Host::Sync).spaces(), ["data"]);
+    }
+    let other = Setup::new(&world.manager).locks(|locks| {
+        locks.lockspace("elsewhere", space.shared_only(true));
+    });
+    assert_eq!(other.actor(Host::Sync).spaces(), ["elsewhere"]);
 }

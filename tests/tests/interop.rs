@@ -26,9 +26,9 @@ fn fasteners_excludes_and_is_excluded() {
         ("read", "release-read", true),
     ] {
         assert_eq!(fasteners.ask(acquire), "yes");
-        assert_eq!(guest.ask("try 0 x"), "would-block", "{acquire}");
+        assert_eq!(guest.ask("try 0 x"), "taken", "{acquire}");
         if !readers_too {
-            assert_eq!(guest.ask("try 0 s"), "would-block", "{acquire}");
+            assert_eq!(guest.ask("try 0 s"), "taken", "{acquire}");
         }
         guest.tell("acquire 0 x");
         guest.must_block();
@@ -65,7 +65,7 @@ fn flock_excludes_and_is_excluded() {
     let mut guest = host(folder.path(), "flock");
 
     let theirs = Opponent::flock(&["-x"], &file);
-    assert_eq!(guest.ask("try 0 s"), "would-block");
+    assert_eq!(guest.ask("try 0 s"), "taken");
     guest.tell("acquire 0 x");
     guest.must_block();
     theirs.release();
@@ -103,7 +103,7 @@ fn both_families_at_once() {
     assert_eq!(guest.ask("acquire 0 x"), "ok 0");
     assert_eq!(fasteners.ask("try"), "no");
     assert!(!try_flock());
-    assert_eq!(other.ask("try 0 s"), "would-block");
+    assert_eq!(other.ask("try 0 s"), "taken");
     assert_eq!(guest.ask("release 0"), "ok");
 
     // Nothing is held of one half while the other is waited for.
@@ -115,7 +115,7 @@ fn both_families_at_once() {
     guest.must_block();
     assert!(try_flock());
     other.tell("acquire 0 x 100");
-    assert_eq!(other.answer(), "timed-out");
+    assert_eq!(other.answer(), "timeout");
     assert_eq!(fasteners.ask("release"), "yes");
     assert_eq!(guest.answer(), "ok 1");
     assert_eq!(guest.ask("release 1"), "ok");

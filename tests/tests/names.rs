@@ -66,7 +66,7 @@ fn hostile_names_are_refused_and_create_nothing() {
         ("absolute", "not-permitted"),
         ("device", "not-permitted"),
         ("dangling-out", "not-permitted"),
-        ("dir", "not-a-file"),
+        ("dir", "is-directory"),
         ("fifo", "not-a-file"),
         ("socket", "not-a-file"),
         ("missing/a", "no-entry"),

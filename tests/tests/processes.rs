@@ -38,14 +38,14 @@ fn alike(mut test: impl FnMut(&dyn Fn() -> Process, &Path)) {
 fn exclusion_and_timeouts() {
     pairs(|mut p, mut q, _| {
         assert_eq!(p.ask("acquire 0 x"), "ok 0");
-        assert_eq!(q.ask("try 0 s"), "would-block");
-        assert_eq!(q.ask("try 0 x"), "would-block");
-        assert_eq!(q.ask("acquire 0 x 0"), "timed-out");
-        assert_eq!(q.ask("acquire 0 s 5"), "timed-out");
+        assert_eq!(q.ask("try 0 s"), "taken");
+        assert_eq!(q.ask("try 0 x"), "taken");
+        assert_eq!(q.ask("acquire 0 x 0"), "timeout");
+        assert_eq!(q.ask("acquire 0 s 5"), "timeout");
         assert_eq!(p.ask("release 0"), "ok");
         assert_eq!(q.ask("acquire 0 s 5"), "ok 0");
         assert_eq!(p.ask("acquire 0 s"), "ok 1");
-        assert_eq!(p.ask("try 0 x"), "would-block");
+        assert_eq!(p.ask("try 0 x"), "taken");
         assert_eq!(q.ask("drop 0"), "ok");
         assert_eq!(p.ask("drop 1"), "ok");
         assert_eq!(p.ask("try 0 x"), "ok 2");
@@ -113,11 +113,11 @@ fn an_unlinked_lock_file_is_noticed_under_a_waiter() {
         q.tell("acquire 0 x");
         q.must_block();
         remove_name(&folder.join("a.lock"));
-        assert_eq!(p.ask("release 0"), "lost");
+        assert_eq!(p.ask("release 0"), "replaced");
         assert_eq!(q.answer(), "ok 0");
         // Q has made the file anew, and P follows it.
         assert!(folder.join("a.lock").exists());
-        assert_eq!(p.ask("try 0 x"), "would-block");
+        assert_eq!(p.ask("try 0 x"), "taken");
         assert_eq!(q.ask("release 0"), "ok");
         assert_eq!(p.ask("try 0 x"), "ok 1");
     });
@@ -132,9 +132,9 @@ fn a_lock_file_that_is_renamed_away_is_noticed_under_a_waiter() {
         // Its link count stays one.
         fs::rename(folder.join("a.lock"), folder.join("old.lock")).unwrap();
         fs::write(folder.join("a.lock"), "").unwrap();
-        assert_eq!(p.ask("release 0"), "lost");
+        assert_eq!(p.ask("release 0"), "replaced");
         assert_eq!(q.answer(), "ok 0");
-        assert_eq!(p.ask("acquire 0 x 5"), "timed-out");
+        assert_eq!(p.ask("acquire 0 x 5"), "timeout");
         assert_eq!(q.ask("release 0"), "ok");
         assert_eq!(p.ask("acquire 0 x"), "ok 1");
     });
@@ -157,7 +157,7 @@ fn releasing_is_an_unlock_and_not_a_close() {
         p.must_block();
         let waiting = share(&p);
         assert!(waiting.len() > 1, "the wait has a descriptor of its own");
-        assert_eq!(p.answer(), "timed-out");
+        assert_eq!(p.answer(), "timeout");
         assert_eq!(q.ask("release 0"), "ok");
         assert_eq!(q.ask("try 0 x"), "ok 1");
         // The end of the process would release its own; ours live on.

@@ -45,7 +45,7 @@ fn hostile_names_are_refused_and_create_nothing() {
         ("a.", "invalid-name"),
         ("a ", "invalid-name"),
         ("a?", "invalid-name"),
-        ("dir", "not-a-file"),
+        ("dir", "is-directory"),
         ("missing/a", "no-entry"),
     ] {
         let opened = actor.open(&format!("data/{name}"));
@@ -93,11 +93,8 @@ fn a_program_that_locks_the_whole_file_excludes_and_is_excluded() {
 
     let holder = native();
     holder.lock().unwrap();
-    assert_eq!(actor.try_acquire(lock, false).unwrap_err(), "would-block");
-    assert_eq!(
-        actor.acquire(lock, true, Some(20)).unwrap_err(),
-        "timed-out"
-    );
+    assert_eq!(actor.try_acquire(lock, false).unwrap_err(), "taken");
+    assert_eq!(actor.acquire(lock, true, Some(20)).unwrap_err(), "timeout");
     let waiting = start(move || {
         let guard = actor.acquire(lock, true, None).unwrap();
         actor.release(guard)

@@ -19,7 +19,7 @@ const DEPENDENCIES: [(&str, &[&str]); 9] = [
     ("clasp-engine", &[]),
     ("clasp-host", &["clasp-engine"]),
     ("clasp-guest-macros", &["clasp-guest"]),
-    ("clasp-guest", &["clasp-guest-macros"]),
+    ("clasp-guest", &["clasp-guest-macros", "clasp-engine"]),
     ("clasp-cli", &["clasp-host"]),
     ("clasp-example-plugins", &["clasp-host"]),
     ("clasp-tests", &["clasp-engine", "clasp-host"]),
@@ -141,9 +141,34 @@ fn dependencies(_: bool) -> Result<()> {
                 !(on.starts_with("wasmtime") && ["clasp-engine", "clasp-guest"].contains(&name)),
                 "{name} must not depend on {on}: it knows no WebAssembly host"
             );
+            ensure!(
+                (name, on) != ("clasp-guest", "clasp-engine") || is_native(dependency),
+                "clasp-guest must not depend on clasp-engine in wasm: there the host has it"
+            );
         }
     }
+    // An embedder chooses the compiler, or runs compiled components without one.
+    let tree = [
+        "tree",
+        "--package",
+        "clasp-host",
+        "--edges",
+        "normal",
+        "--locked",
+    ];
+    let tree = capture(cargo(tree[0]).args(&tree[1..]).args(["--prefix", "none"]))?;
+    let compiler = tree
+        .lines()
+        .find(|line| line.starts_with("cranelift-codegen"));
+    if let Some(compiler) = compiler {
+        bail!("clasp-host must not depend on a compiler, which embedders choose: {compiler}");
+    }
     Ok(())
+}
+
+fn is_native(dependency: &serde_json::Value) -> bool {
+    let target = dependency["target"].as_str().unwrap_or_default();
+    target == "cfg(not(target_family = \"wasm\"))"
 }
 
 fn sources(_: bool) -> Result<()> {

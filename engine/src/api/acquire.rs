@@ -80,7 +80,7 @@ impl Acquire {
         };
         let zero = timeout.is_some_and(|t| t.is_zero());
         if zero && looked_up {
-            return Err(ErrorKind::TimedOut.into());
+            return Err(ErrorKind::Timeout.into());
         }
         let ends = match timeout {
             // It tries once, and that takes its time.
@@ -91,7 +91,7 @@ impl Acquire {
         };
         let ends = ends.map(|at| Ends {
             at,
-            with: ErrorKind::TimedOut.into(),
+            with: ErrorKind::Timeout.into(),
         });
         let waits = if zero { None } else { Some(blocks) };
         Acquire::submit(
@@ -155,9 +155,9 @@ impl Acquire {
     fn end(&mut self) -> Result<Guard, Error> {
         match std::mem::replace(&mut self.0, Stage::Ended) {
             Stage::Granted(guard) if guard.is_held() => Ok(guard),
-            Stage::Granted(_) => Err(Account::closed()),
+            Stage::Granted(guard) => Err(guard.why_ended()),
             Stage::Waiting(_) | Stage::Ended => Err(Error::new(
-                ErrorKind::Lost,
+                ErrorKind::Closed,
                 "the outcome of this request was taken already",
             )),
         }
@@ -267,7 +267,13 @@ impl Waiting {
                     self.place = Some((Arc::clone(&target), id));
                     self.set_alarm(&target, id)?;
                     target.entry().advance();
-                    tracing::debug!(target: "clasp::wait", lock = %self.lock.name(), mode = %self.mode, "waiting");
+                    tracing::debug!(
+                        target: "clasp::wait",
+                        owner = %self.lock.account().label,
+                        lock = %self.lock.name(),
+                        mode = %self.mode,
+                        "waiting"
+                    );
                     return Ok(());
                 }
             }
@@ -332,7 +338,7 @@ impl Waiting {
         };
         let mut locks = vec![self.lock.name().to_string()];
         locks.extend(cycle);
-        Err(host.deadlocks.report(locks))
+        Err(host.deadlocks.report(&account.label, locks))
     }
 
     /// Gives up what belongs to a place in a queue, except the place.
@@ -367,6 +373,7 @@ impl Waiting {
             let _place = self.leave();
             tracing::debug!(
                 target: "clasp::wait",
+                owner = %self.lock.account().label,
                 lock = %self.lock.name(),
                 mode = %self.mode,
                 waited_us = self.begun.elapsed().as_micros() as u64,
@@ -409,11 +416,11 @@ impl Waiting {
             Outcome::Failed(error) => Err(error),
             Outcome::Granted(hold) | Outcome::HandedOver(hold) => {
                 let held = Held { target, hold };
-                self.lock.account().check_open()?;
                 if !held.is_held() {
-                    // Lost, or revoked and evicted, before it was collected.
-                    return Err(ErrorKind::Lost.into());
+                    // It ended before it was collected.
+                    return Err(self.lock.account().why_ended());
                 }
+                self.lock.account().check_open()?;
                 let current = match handed_over {
                     true => self.lock.is_current(&held.target)?,
                     false => self.lock.leads_to(&held.target)?,
@@ -436,7 +443,7 @@ impl Waiting {
     /// What a try answers; zero as a timeout is one, too.
     fn busy(&self) -> Error {
         match &self.ends {
-            Some(Ends { with, .. }) if with.kind() == ErrorKind::TimedOut => with.clone(),
+            Some(Ends { with, .. }) if with.kind() == ErrorKind::Timeout => with.clone(),
             _ => ErrorKind::WouldBlock.into(),
         }
     }

@@ -3,17 +3,24 @@
 use super::opened::Share;
 use crate::{
     Error, ErrorKind, Mode,
-    core::Outcome,
-    driver::{Progress, Request},
+    core::{HoldId, Outcome},
+    driver::{Entry, Progress, Request},
     naming::Held,
     policy::Account,
     sync::Unparker,
 };
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    pin::Pin,
+    sync::{Arc, Weak},
+    task::{Context, Poll},
+};
 
 /// A lock that is held until this is dropped.
 pub struct Guard {
     held: Held,
+    /// As it was when this was last told.
     mode: Mode,
     share: Share,
 }
@@ -23,9 +30,10 @@ impl Guard {
         Guard { held, mode, share }
     }
 
-    /// How the lock is held.
+    /// How the lock is held or, once it is not any more, was held.
     pub fn mode(&self) -> Mode {
-        self.mode
+        let entry = self.held.target.entry();
+        entry.mode_of(self.held.hold).unwrap_or(self.mode)
     }
 
     /// Whether it is still held: it is not when its owner was closed, or the back
@@ -34,24 +42,52 @@ impl Guard {
         self.held.is_held()
     }
 
-    /// Releases the lock and says whether it was held to the end, and by the lock
-    /// file that its name leads to.
+    /// Why it is not held any more.
+    pub(super) fn why_ended(&self) -> Error {
+        self.share.lock().account().why_ended()
+    }
+
+    /// Checks that the lock is still held, and that its name still leads to it.
     ///
     /// # Errors
-    /// [`Lost`](ErrorKind::Lost) if not, and what keeps the name from being
-    /// looked up. The lock is released in any case.
-    pub fn release(self) -> Result<(), Error> {
-        let leads = self.share.lock().leads_to(&self.held.target);
+    /// [`Closed`](ErrorKind::Closed) if the owner was closed,
+    /// [`Lost`](ErrorKind::Lost) if the back end has lost the lock,
+    /// [`Replaced`](ErrorKind::Replaced) if the name leads to another file or to
+    /// none, though the lock is held, and what keeps the name from being looked up.
+    pub fn check(&self) -> Result<(), Error> {
         if !self.is_held() {
-            return Err(Account::closed());
+            return Err(self.why_ended());
         }
-        if !leads? {
-            return Err(Error::new(
-                ErrorKind::Lost,
-                "the name of the lock leads to another file or to none",
-            ));
+        let leads = self.share.lock().leads_to(&self.held.target);
+        // The look-up may take its time.
+        if !self.is_held() {
+            return Err(self.why_ended());
         }
-        Ok(())
+        match leads? {
+            true => Ok(()),
+            false => Err(ErrorKind::Replaced.into()),
+        }
+    }
+
+    /// Releases the lock and says what [`check`](Guard::check) says at its end.
+    ///
+    /// # Errors
+    /// As `check`. The lock is released in any case.
+    pub fn release(self) -> Result<(), Error> {
+        self.check()
+    }
+
+    /// A future that ends when the lock is held no more: since this guard was
+    /// dropped, its owner was closed, or the back end has lost the lock.
+    /// [`check`](Guard::check) says which.
+    ///
+    /// A file that was replaced does not end it, since the lock is still held.
+    pub fn loss(&self) -> Loss {
+        Loss {
+            entry: Arc::downgrade(self.held.target.entry()),
+            hold: self.held.hold,
+            key: None,
+        }
     }
 
     /// Converts an exclusive lock into a shared one, with no other holder in
@@ -61,43 +97,81 @@ impl Guard {
     /// exclusive until it is released; requests of this host share it.
     ///
     /// # Errors
-    /// [`Lost`](ErrorKind::Lost) if the lock is not held any more. After any
-    /// error the lock is held as before, if it is.
+    /// [`Closed`](ErrorKind::Closed) or [`Lost`](ErrorKind::Lost) if the lock is not
+    /// held any more. After any error the lock is held as before, if it is.
     pub fn downgrade(&mut self) -> Result<(), Error> {
-        match self.convert(Mode::Shared) {
-            Outcome::Converted => Ok(()),
-            Outcome::Failed(error) => Err(error),
-            _ => Err(ErrorKind::Unavailable.into()),
+        let outcome = self.convert(Mode::Shared).block();
+        self.downgraded(outcome)
+    }
+
+    /// As [`downgrade`](Guard::downgrade), but suspends a task where the back end
+    /// takes its time. If the future is dropped, the lock may be converted all the
+    /// same.
+    ///
+    /// # Errors
+    /// As `downgrade`.
+    pub async fn downgrade_async(&mut self) -> Result<(), Error> {
+        let outcome = self.convert(Mode::Shared).finish().await;
+        self.downgraded(outcome)
+    }
+
+    fn downgraded(&mut self, outcome: Outcome) -> Result<(), Error> {
+        match outcome {
+            Outcome::Converted => {
+                self.mode = Mode::Shared;
+                Ok(())
+            }
+            outcome => Err(self.failed(outcome)),
         }
     }
 
     /// Converts a shared lock into an exclusive one, at once or not at all
     /// (S10): `false` if another holds it shared, and the lock is held shared
     /// then. It passes requests that wait, since it would make them wait for ever
-    /// otherwise.
+    /// otherwise. An exclusive one stays as it is.
     ///
     /// # Errors
     /// [`Unsupported`](ErrorKind::Unsupported) where the family has no such
-    /// conversion, [`NotPermitted`](ErrorKind::NotPermitted) or
+    /// conversion, [`ReadOnly`](ErrorKind::ReadOnly) or
     /// [`Access`](ErrorKind::Access) where only shared locks are granted,
-    /// [`Lost`](ErrorKind::Lost) if the lock is not held any more. After any
-    /// error the lock is held as before, if it is.
+    /// [`Closed`](ErrorKind::Closed) or [`Lost`](ErrorKind::Lost) if the lock is not
+    /// held any more. After any error the lock is held as before, if it is.
     pub fn try_upgrade(&mut self) -> Result<bool, Error> {
-        self.share.lock().check_exclusive(&self.held.target)?;
-        match self.convert(Mode::Exclusive) {
-            Outcome::Converted => Ok(true),
-            Outcome::Failed(error) => Err(error),
-            _ => Ok(false),
+        self.may_be_exclusive()?;
+        let outcome = self.convert(Mode::Exclusive).block();
+        self.upgraded(outcome)
+    }
+
+    /// As [`try_upgrade`](Guard::try_upgrade), but suspends a task where the back end
+    /// takes its time. If the future is dropped, the lock may be converted all the
+    /// same.
+    ///
+    /// # Errors
+    /// As `try_upgrade`.
+    pub async fn try_upgrade_async(&mut self) -> Result<bool, Error> {
+        self.may_be_exclusive()?;
+        let outcome = self.convert(Mode::Exclusive).finish().await;
+        self.upgraded(outcome)
+    }
+
+    fn may_be_exclusive(&self) -> Result<(), Error> {
+        self.share.lock().check_exclusive(&self.held.target)
+    }
+
+    fn upgraded(&mut self, outcome: Outcome) -> Result<bool, Error> {
+        match outcome {
+            Outcome::Converted => {
+                self.mode = Mode::Exclusive;
+                Ok(true)
+            }
+            Outcome::Refused => Ok(false),
+            outcome => Err(self.failed(outcome)),
         }
     }
 
-    fn convert(&mut self, to: Mode) -> Outcome {
+    fn convert(&self, to: Mode) -> Call {
         let entry = self.held.target.entry();
-        let outcome = self.call(|request| entry.convert(self.held.hold, to, request));
-        if outcome == Outcome::Converted {
-            self.mode = to;
-        }
-        outcome
+        self.call(|request| entry.convert(self.held.hold, to, request))
     }
 
     /// The fencing token of this exclusive acquisition: greater than that of
@@ -106,34 +180,73 @@ impl Guard {
     ///
     /// # Errors
     /// [`Unsupported`](ErrorKind::Unsupported) for a shared lock, and where the
-    /// back end has no tokens; [`Lost`](ErrorKind::Lost) if the lock is not held
-    /// any more.
+    /// back end has no tokens; [`Closed`](ErrorKind::Closed) or
+    /// [`Lost`](ErrorKind::Lost) if the lock is not held any more.
     pub fn token(&self) -> Result<u64, Error> {
+        let outcome = self.draw_token().block();
+        self.drawn(outcome)
+    }
+
+    /// As [`token`](Guard::token), but suspends a task where the back end takes its
+    /// time.
+    ///
+    /// # Errors
+    /// As `token`.
+    pub async fn token_async(&self) -> Result<u64, Error> {
+        let outcome = self.draw_token().finish().await;
+        self.drawn(outcome)
+    }
+
+    fn draw_token(&self) -> Call {
         let entry = self.held.target.entry();
-        match self.call(|request| entry.token(self.held.hold, request)) {
+        self.call(|request| entry.token(self.held.hold, request))
+    }
+
+    fn drawn(&self, outcome: Outcome) -> Result<u64, Error> {
+        match outcome {
             Outcome::Token(token) => Ok(token),
-            Outcome::Failed(error) => Err(error),
-            _ => Err(ErrorKind::Unavailable.into()),
+            outcome => Err(self.failed(outcome)),
         }
     }
 
-    /// Makes a call on the hold, and waits for its end where the back end takes
-    /// its time.
-    fn call(&self, call: impl FnOnce(Option<&Arc<Request>>) -> Option<Outcome>) -> Outcome {
+    /// Notes that the lock is used now (S14): [`Lock::last_touched`] answers this
+    /// time from now on, in every process.
+    ///
+    /// [`Lock::last_touched`]: crate::Lock::last_touched
+    ///
+    /// # Errors
+    /// [`ReadOnly`](ErrorKind::ReadOnly) where only shared locks are granted,
+    /// [`Access`](ErrorKind::Access) where the file may not be written,
+    /// [`Closed`](ErrorKind::Closed) or [`Lost`](ErrorKind::Lost) if the lock is not
+    /// held any more, [`Unsupported`](ErrorKind::Unsupported) where the back end
+    /// keeps no time.
+    pub fn touch(&self) -> Result<(), Error> {
+        self.may_be_exclusive()?;
+        if !self.is_held() {
+            return Err(self.why_ended());
+        }
+        self.held.target.entry().touch()
+    }
+
+    /// Why a call on the hold has not done what it should.
+    fn failed(&self, outcome: Outcome) -> Error {
+        match outcome {
+            Outcome::Failed(error) if error.kind() == ErrorKind::Lost => self.why_ended(),
+            Outcome::Failed(error) => error,
+            _ => ErrorKind::Unavailable.into(),
+        }
+    }
+
+    /// Makes a call on the hold.
+    fn call(&self, call: impl FnOnce(Option<&Arc<Request>>) -> Option<Outcome>) -> Call {
         if self.held.target.entry().immediate {
-            return call(None).unwrap_or_else(|| Outcome::Failed(Account::closed()));
+            let outcome = call(None);
+            return Call::Ended(outcome.unwrap_or_else(|| Outcome::Failed(Account::closed())));
         }
         let request = Arc::new(Request::new(self.share.lock().account(), true));
-        if let Some(outcome) = call(Some(&request)) {
-            return outcome;
-        }
-        let thread = Unparker::new();
-        loop {
-            match request.poll(thread.waker()) {
-                Progress::Done(outcome) => return outcome,
-                Progress::Run(job) => job.run(),
-                Progress::Waiting => thread.park(),
-            }
+        match call(Some(&request)) {
+            Some(outcome) => Call::Ended(outcome),
+            None => Call::Pending(request),
         }
     }
 }
@@ -144,5 +257,83 @@ impl fmt::Debug for Guard {
             .field("lock", self.share.lock().name())
             .field("mode", &self.mode)
             .finish_non_exhaustive()
+    }
+}
+
+/// A call on a hold, which ends at once or when the back end has answered.
+enum Call {
+    Ended(Outcome),
+    Pending(Arc<Request>),
+}
+
+impl Call {
+    /// Waits for its end on the calling thread.
+    fn block(self) -> Outcome {
+        let request = match self {
+            Call::Ended(outcome) => return outcome,
+            Call::Pending(request) => request,
+        };
+        let thread = Unparker::new();
+        loop {
+            match request.poll(thread.waker()) {
+                Progress::Done(outcome) => return outcome,
+                Progress::Run(job) => job.run(),
+                Progress::Waiting => thread.park(),
+            }
+        }
+    }
+
+    /// Waits for its end in a task.
+    async fn finish(self) -> Outcome {
+        let request = match self {
+            Call::Ended(outcome) => return outcome,
+            Call::Pending(request) => request,
+        };
+        poll_fn(|cx| {
+            loop {
+                match request.poll(cx.waker()) {
+                    Progress::Done(outcome) => return Poll::Ready(outcome),
+                    Progress::Run(job) => job.run(),
+                    Progress::Waiting => return Poll::Pending,
+                }
+            }
+        })
+        .await
+    }
+}
+
+/// The end of a hold; made by [`Guard::loss`].
+///
+/// It keeps nothing alive, and may outlive its guard.
+#[must_use = "a future does nothing unless it is polled"]
+pub struct Loss {
+    entry: Weak<Entry>,
+    hold: HoldId,
+    key: Option<usize>,
+}
+
+impl Future for Loss {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Loss { entry, hold, key } = &mut *self;
+        match entry.upgrade() {
+            Some(entry) if !entry.watch(*hold, key, cx.waker()) => Poll::Pending,
+            _ => Poll::Ready(()),
+        }
+    }
+}
+
+impl Drop for Loss {
+    fn drop(&mut self) {
+        if let (Some(key), Some(entry)) = (self.key, self.entry.upgrade()) {
+            entry.unwatch(key);
+        }
+    }
+}
+
+impl fmt::Debug for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Loss").finish_non_exhaustive()
     }
 }

@@ -14,7 +14,7 @@ use std::{
         atomic::{AtomicU32, Ordering},
     },
     task::{Poll, Waker},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 /// How many acquisitions of a lock may end at once, one after the other, before
@@ -92,12 +92,12 @@ impl Lock {
     /// the future withdraws the request.
     ///
     /// # Errors
-    /// [`TimedOut`](ErrorKind::TimedOut), [`Deadlock`](ErrorKind::Deadlock),
-    /// [`NotPermitted`](ErrorKind::NotPermitted) or
-    /// [`Access`](ErrorKind::Access) for a mode that is denied,
-    /// [`LimitExceeded`](ErrorKind::LimitExceeded),
-    /// [`Unavailable`](ErrorKind::Unavailable), [`Lost`](ErrorKind::Lost) once
-    /// the owner is closed, and what opening answers if the lock file was
+    /// [`Timeout`](ErrorKind::Timeout), [`Deadlock`](ErrorKind::Deadlock),
+    /// [`ReadOnly`](ErrorKind::ReadOnly) or [`Access`](ErrorKind::Access) for a mode
+    /// that is denied, [`Quota`](ErrorKind::Quota),
+    /// [`Unavailable`](ErrorKind::Unavailable), [`Closed`](ErrorKind::Closed) once
+    /// the owner is closed, [`Lost`](ErrorKind::Lost) if the back end has lost the
+    /// lock before this returns, and what opening answers if the lock file was
     /// replaced and is opened again.
     pub async fn acquire(&self, mode: Mode, timeout: Option<Duration>) -> Result<Guard, Error> {
         self.give_way().await;
@@ -123,6 +123,19 @@ impl Lock {
     /// As `acquire`, as far as they are known at once.
     pub fn start_acquire(&self, mode: Mode, timeout: Option<Duration>) -> Result<Acquire, Error> {
         Acquire::begin(&self.open, mode, timeout, Blocks::Nothing)
+    }
+
+    /// When a holder last [touched](crate::Guard::touch) the lock, by the clock of
+    /// what keeps it; `None` if none ever did. Whatever sets the modification time of
+    /// a lock file touches it as well. The time may lie in the future, if clocks
+    /// differ.
+    ///
+    /// # Errors
+    /// [`Unsupported`](ErrorKind::Unsupported) where the back end keeps no time,
+    /// [`Closed`](ErrorKind::Closed) once the owner is closed, and what opening
+    /// answers if the lock file was replaced and is opened again.
+    pub fn last_touched(&self) -> Result<Option<SystemTime>, Error> {
+        self.open.look_up()?.entry().last_touched()
     }
 
     /// Yields once to the executor when the budget is used up: a task whose

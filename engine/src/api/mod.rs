@@ -8,7 +8,8 @@ mod opened;
 mod owner;
 
 pub use acquire::Acquire;
-pub use guard::Guard;
+pub use guard::{Guard, Loss};
 pub use lock::Lock;
 pub use manager::LockManager;
-pub use owner::{Closer, Owner};
+pub use opened::LockUse;
+pub use owner::{Owner, OwnerHandle};

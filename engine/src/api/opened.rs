@@ -8,7 +8,7 @@ use crate::{
     sync::Mutex,
 };
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     ops::Deref,
     sync::{
         Arc, Weak,
@@ -49,6 +49,32 @@ impl OpenLocks {
         Ok(lock)
     }
 
+    /// What the owner holds and waits for now.
+    pub(super) fn snapshot(&self) -> Vec<LockUse> {
+        let locks: Vec<_> = self.by_number.lock().values().cloned().collect();
+        let mut seen = HashSet::new();
+        let mut uses = Vec::new();
+        for lock in locks.iter().filter_map(Weak::upgrade) {
+            for target in lock.all() {
+                let entry = target.entry();
+                // Two of its names may lead to one lock.
+                if !seen.insert(Arc::as_ptr(entry)) {
+                    continue;
+                }
+                let (held, waiting) = entry.of_owner(self.account.id);
+                let held = held.into_iter().map(|mode| (mode, true));
+                let all = held.chain(waiting.into_iter().map(|mode| (mode, false)));
+                uses.extend(all.map(|(mode, held)| LockUse {
+                    owner: self.account.label.to_string(),
+                    lock: lock.name().to_string(),
+                    mode,
+                    held,
+                }));
+            }
+        }
+        uses
+    }
+
     /// Ends every hold and every request of the owner, and all calls to come.
     pub(super) fn close(&self) {
         self.account.close();
@@ -57,6 +83,20 @@ impl OpenLocks {
             lock.evict();
         }
     }
+}
+
+/// A lock that an owner holds or waits for, when it was looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LockUse {
+    /// The [label](crate::Owner::label) of the owner.
+    pub owner: String,
+    /// The name of the lock, as the owner has opened it.
+    pub lock: String,
+    /// How it is held or asked for.
+    pub mode: Mode,
+    /// Whether it is held; otherwise the owner waits for it.
+    pub held: bool,
 }
 
 /// One of them; its handle, its guards and its requests share it.

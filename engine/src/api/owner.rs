@@ -1,9 +1,9 @@
 //! Owners: they take locks under one set of quotas and are blocked as one,
 //! such as the guest in one wasmtime store (S9).
 
-use super::opened::OpenLocks;
+use super::opened::{LockUse, OpenLocks};
 use crate::{
-    Error, Limits, Lock,
+    Error, Lock,
     driver::Host,
     policy::{Account, Grant},
 };
@@ -12,7 +12,7 @@ use std::{
     sync::{Arc, Weak},
 };
 
-/// Takes locks, within [`Limits`]; made by
+/// Takes locks, within [`Limits`](crate::Limits); made by
 /// [`LockManager::owner`](crate::LockManager::owner).
 ///
 /// All that an owner holds and waits for ends with [`close`](Owner::close).
@@ -20,8 +20,12 @@ use std::{
 pub struct Owner(Arc<OpenLocks>);
 
 impl Owner {
-    pub(super) fn new(host: &Arc<Host>, limits: Limits) -> Owner {
-        Owner(Arc::new(OpenLocks::new(host, Account::new(limits))))
+    pub(super) fn new(host: &Arc<Host>, account: Account) -> Owner {
+        Owner(Arc::new(OpenLocks::new(host, account)))
+    }
+
+    pub(super) fn opened(&self) -> &Arc<OpenLocks> {
+        &self.0
     }
 
     /// Opens the lock called `name` in a granted place, creating its file if
@@ -29,26 +33,32 @@ impl Owner {
     ///
     /// # Errors
     /// [`InvalidName`](crate::ErrorKind::InvalidName), [`NoEntry`](crate::ErrorKind::NoEntry),
-    /// [`NotAFile`](crate::ErrorKind::NotAFile), [`Access`](crate::ErrorKind::Access),
+    /// [`IsDirectory`](crate::ErrorKind::IsDirectory), [`NotAFile`](crate::ErrorKind::NotAFile),
+    /// [`Access`](crate::ErrorKind::Access),
     /// [`NotPermitted`](crate::ErrorKind::NotPermitted) for a name that leads out of
-    /// the place or a file that is locked in another family,
-    /// [`LimitExceeded`](crate::ErrorKind::LimitExceeded),
-    /// [`Unavailable`](crate::ErrorKind::Unavailable), [`Lost`](crate::ErrorKind::Lost)
-    /// after `close`.
+    /// the place, [`FamilyMismatch`](crate::ErrorKind::FamilyMismatch),
+    /// [`Quota`](crate::ErrorKind::Quota),
+    /// [`Unavailable`](crate::ErrorKind::Unavailable),
+    /// [`Closed`](crate::ErrorKind::Closed) after `close`.
     pub fn open(&self, grant: &Grant, name: &str) -> Result<Lock, Error> {
         self.0.open(grant, name).map(Lock::new)
     }
 
     /// Ends every wait and every hold of this owner. From now on each of its
-    /// calls answers [`Lost`](crate::ErrorKind::Lost).
+    /// calls answers [`Closed`](crate::ErrorKind::Closed).
     pub fn close(&self) {
         self.0.close();
     }
 
-    /// A handle by which this owner can be closed while a call of it waits, from
-    /// any thread.
-    pub fn closer(&self) -> Closer {
-        Closer(Arc::downgrade(&self.0))
+    /// A handle by which this owner can be looked at and closed from any thread,
+    /// also while a call of it waits.
+    pub fn handle(&self) -> OwnerHandle {
+        OwnerHandle(Arc::downgrade(&self.0))
+    }
+
+    /// What the owner is called in logs and reports.
+    pub fn label(&self) -> &str {
+        &self.0.account.label
     }
 
     /// Whether [`close`](Owner::close) was called.
@@ -77,15 +87,16 @@ impl fmt::Debug for Owner {
     }
 }
 
-/// Closes an [`Owner`] that another thread uses; made by [`Owner::closer`].
+/// Looks at and closes an [`Owner`] that another thread uses; made by
+/// [`Owner::handle`].
 ///
 /// It keeps nothing alive: once the owner is gone, it does nothing.
 #[derive(Clone)]
-pub struct Closer(Weak<OpenLocks>);
+pub struct OwnerHandle(Weak<OpenLocks>);
 
-impl Closer {
+impl OwnerHandle {
     /// As [`Owner::close`]: a call of the owner that waits ends with
-    /// [`Lost`](crate::ErrorKind::Lost).
+    /// [`Closed`](crate::ErrorKind::Closed).
     pub fn close(&self) {
         if let Some(opened) = self.0.upgrade() {
             opened.close();
@@ -97,10 +108,22 @@ impl Closer {
         let opened = self.0.upgrade();
         opened.map_or(0, |opened| opened.account.held_locks.used())
     }
+
+    /// What the owner is called in logs and reports; `None` once it is gone.
+    pub fn label(&self) -> Option<String> {
+        let opened = self.0.upgrade()?;
+        Some(opened.account.label.to_string())
+    }
+
+    /// What the owner holds and waits for now; nothing once it is gone.
+    pub fn snapshot(&self) -> Vec<LockUse> {
+        let opened = self.0.upgrade();
+        opened.map_or_else(Vec::new, |opened| opened.snapshot())
+    }
 }
 
-impl fmt::Debug for Closer {
+impl fmt::Debug for OwnerHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Closer").finish_non_exhaustive()
+        f.debug_struct("OwnerHandle").finish_non_exhaustive()
     }
 }

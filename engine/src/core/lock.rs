@@ -231,6 +231,16 @@ impl<O: Copy + PartialEq, R: Clone> Core<O, R> {
         self.queue.holds(hold)
     }
 
+    /// How a hold holds the lock, if there is such a hold.
+    pub(crate) fn mode_of(&self, hold: HoldId) -> Option<Mode> {
+        self.queue.held().filter(|_| self.queue.holds(hold))
+    }
+
+    /// How an owner holds the lock and asks for it, in this order.
+    pub(crate) fn of_owner(&self, owner: O) -> (Vec<Mode>, Vec<Mode>) {
+        self.queue.of_owner(owner)
+    }
+
     /// The owners that a request waits for, see [`Queue::blockers`].
     pub(crate) fn blockers(
         &self,
@@ -407,15 +417,14 @@ impl<O: Copy + PartialEq, R: Clone> Core<O, R> {
         }
     }
 
-    /// Calls on holds that have ended are told so.
-    fn tell_calls(&mut self, out: &mut Actions<R>) {
+    /// Calls on holds that have ended are told why.
+    fn tell_calls(&mut self, why: ErrorKind, out: &mut Actions<R>) {
         if let Some(op) = &mut self.op
             && let By::Hold(hold) = op.by
             && !self.queue.holds(hold)
             && let Some(tell) = op.tell.take()
         {
-            let lost = Outcome::Failed(ErrorKind::Lost.into());
-            out.complete.push((tell, lost));
+            out.complete.push((tell, Outcome::Failed(why.into())));
         }
     }
 
@@ -427,15 +436,15 @@ impl<O: Copy + PartialEq, R: Clone> Core<O, R> {
     /// Ends every hold and every request of an owner (S4).
     pub(crate) fn evict(&mut self, owner: O, now: Clock<'_>, out: &mut Actions<R>) {
         for id in self.queue.evict(owner) {
-            let lost = Outcome::Failed(ErrorKind::Lost.into());
-            self.remove(id, Some(lost), out);
+            let closed = Outcome::Failed(ErrorKind::Closed.into());
+            self.remove(id, Some(closed), out);
         }
         if let Some(op) = &mut self.op
             && op.by == By::Try(owner)
         {
             op.by = By::Core;
         }
-        self.tell_calls(out);
+        self.tell_calls(ErrorKind::Closed, out);
         self.released(now, out);
         self.advance(now, out);
     }
@@ -459,7 +468,7 @@ impl<O: Copy + PartialEq, R: Clone> Core<O, R> {
         if let Some(op) = &mut self.op {
             op.stale = true;
         }
-        self.tell_calls(out);
+        self.tell_calls(ErrorKind::Lost, out);
         self.advance(now, out);
     }
 

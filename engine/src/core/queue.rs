@@ -285,6 +285,16 @@ impl<O: Copy + PartialEq, R: Clone> Queue<O, R> {
             .collect()
     }
 
+    /// How an owner holds the lock and asks for it, in this order.
+    pub(crate) fn of_owner(&self, owner: O) -> (Vec<Mode>, Vec<Mode>) {
+        let holders = self.holders.iter().filter(|(_, h)| h.owner == owner);
+        let waiting = self.all().filter(|(_, w)| w.owner == owner);
+        (
+            holders.map(|_| self.held).collect(),
+            waiting.map(|(_, w)| w.mode).collect(),
+        )
+    }
+
     /// Ends every hold.
     pub(crate) fn revoke_all(&mut self) {
         self.holders.clear();

@@ -24,13 +24,15 @@ use crate::{
     policy::{Account, OwnerId, Permit},
     sync::{Mutex, MutexGuard},
 };
+use slab::Slab;
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
-    time::{Duration, Instant},
+    task::Waker,
+    time::{Duration, Instant, SystemTime},
 };
 
 /// How long an operation may take to end once it was cancelled, before it is
@@ -65,6 +67,8 @@ struct State {
     /// The place in `resources` of the one that holds the lock, or is to.
     current: usize,
     running: Option<Running>,
+    /// Those that wait for the end of a hold.
+    watchers: Slab<Waker>,
 }
 
 /// A pending operation.
@@ -121,6 +125,7 @@ impl Entry {
                 resources: vec![opened.resource],
                 current: 0,
                 running: None,
+                watchers: Slab::new(),
             }),
             _permit: permit,
         })
@@ -305,7 +310,7 @@ impl Entry {
         op: Op,
         request: Option<&Request>,
     ) -> Result<(Arc<Services>, Option<[Permit; 2]>), Error> {
-        let services = self.services.upgrade().ok_or(ErrorKind::Lost)?;
+        let services = self.services.upgrade().ok_or(ErrorKind::Closed)?;
         let permits = match request {
             Some(request) if op.waits() => Some([
                 request.account.waiter_threads.take()?,
@@ -433,14 +438,27 @@ impl Entry {
         self.retired.load(Ordering::Acquire)
     }
 
+    /// The resource that holds the lock, or is to; none once it was given up.
+    fn current(&self) -> Option<Arc<dyn Resource>> {
+        let state = self.state();
+        state.resources.get(state.current).map(Arc::clone)
+    }
+
     /// Whether the lock still has a name, whichever. One that was given up counts
     /// as if it had.
     pub(crate) fn is_linked(&self) -> Result<bool, Error> {
-        let resource = {
-            let state = self.state();
-            state.resources.get(state.current).map(Arc::clone)
-        };
+        let resource = self.current();
         resource.map_or(Ok(true), |resource| resource.is_linked())
+    }
+
+    /// Notes that the lock is used now.
+    pub(crate) fn touch(&self) -> Result<(), Error> {
+        self.current().ok_or(ErrorKind::Replaced)?.touch()
+    }
+
+    /// When the lock was last touched.
+    pub(crate) fn last_touched(&self) -> Result<Option<SystemTime>, Error> {
+        self.current().ok_or(ErrorKind::Replaced)?.last_touched()
     }
 
     /// Whether the lock is known to have no name any more.
@@ -534,11 +552,57 @@ impl Entry {
 
     /// Releases a hold; `false` if it was taken away before.
     pub(crate) fn release(self: &Arc<Self>, hold: HoldId) -> bool {
-        self.update(|core, now, out| core.release(hold, now, out))
+        self.end(|core, now, out| core.release(hold, now, out))
+    }
+
+    /// Passes an event to the core that ends holds, and wakes those that wait for
+    /// such an end.
+    fn end<T>(
+        self: &Arc<Self>,
+        event: impl FnOnce(&mut Core<OwnerId, Arc<Request>>, Clock<'_>, &mut Actions<Arc<Request>>) -> T,
+    ) -> T {
+        let mut out = Actions::default();
+        let mut state = self.state();
+        let answer = event(&mut state.core, &Instant::now, &mut out);
+        let watchers: Vec<_> = state.watchers.iter().map(|(_, w)| w.clone()).collect();
+        self.settle(state, out);
+        request::wake(watchers);
+        answer
     }
 
     pub(crate) fn holds(&self, hold: HoldId) -> bool {
         self.state().core.holds(hold)
+    }
+
+    /// Whether a hold has ended; if not, `waker` is woken when it may have. `key`
+    /// names the registration.
+    pub(crate) fn watch(&self, hold: HoldId, key: &mut Option<usize>, waker: &Waker) -> bool {
+        let mut state = self.state();
+        if !state.core.holds(hold) {
+            return true;
+        }
+        match key.and_then(|key| state.watchers.get_mut(key)) {
+            Some(registered) => registered.clone_from(waker),
+            None => *key = Some(state.watchers.insert(waker.clone())),
+        }
+        false
+    }
+
+    /// Ends a registration of [`watch`](Self::watch).
+    pub(crate) fn unwatch(&self, key: usize) {
+        let watcher = self.state().watchers.try_remove(key);
+        // It is foreign code: dropped when the mutex is free.
+        drop(watcher);
+    }
+
+    /// How a hold holds the lock, if there is such a hold.
+    pub(crate) fn mode_of(&self, hold: HoldId) -> Option<Mode> {
+        self.state().core.mode_of(hold)
+    }
+
+    /// How an owner holds the lock and asks for it, in this order.
+    pub(crate) fn of_owner(&self, owner: OwnerId) -> (Vec<Mode>, Vec<Mode>) {
+        self.state().core.of_owner(owner)
     }
 
     /// A task collects its grant.
@@ -560,7 +624,7 @@ impl Entry {
 
     /// Ends every hold and every request of an owner (S4).
     pub(crate) fn evict(self: &Arc<Self>, owner: OwnerId) {
-        self.update(|core, now, out| core.evict(owner, now, out));
+        self.end(|core, now, out| core.evict(owner, now, out));
     }
 
     /// The owners that a request waits for.
@@ -660,7 +724,7 @@ impl Sink for Entry {
     fn lost(&self, epoch: u64, why: Error) {
         if let Some(entry) = self.this.upgrade() {
             tracing::debug!(target: "clasp", lock = ?self.identity, error = %why, "the back end reports a loss");
-            entry.update(|core, now, out| core.lost(epoch, now, out));
+            entry.end(|core, now, out| core.lost(epoch, now, out));
         }
     }
 }
@@ -776,6 +840,7 @@ mod tests {
         let opened = Opened {
             identity: Identity::Named { realm: 0, lock: 0 },
             family: "test",
+            created: false,
             resource: Arc::clone(&reads) as Arc<dyn Resource>,
         };
         let entry = Entry::new(&services, opened, quota.take().unwrap());

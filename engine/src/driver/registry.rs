@@ -7,7 +7,7 @@ use crate::{
     backend::{Access, Identity},
     core::WaitGraph,
     diagnose::Deadlocks,
-    policy::{Grant, OwnerId, Quota},
+    policy::{Account, Grant, OwnerId, Quota},
     sync::Mutex,
 };
 use std::{
@@ -73,13 +73,23 @@ impl Host {
     }
 
     /// Opens a lock and finds its entry, whatever name it was opened by.
-    pub(crate) fn open(&self, grant: &Grant, name: &LockName) -> Result<Place, Error> {
+    pub(crate) fn open(
+        &self,
+        account: &Account,
+        grant: &Grant,
+        name: &LockName,
+    ) -> Result<Place, Error> {
         let access = if grant.shared_only {
             Access::Shared
         } else {
             Access::Any
         };
-        let opened = grant.space.open(name, access)?;
+        let may_create = account.created_locks.charge().is_ok();
+        let opened = grant.space.open(name, access, may_create);
+        if may_create && !matches!(&opened, Ok(opened) if opened.created) {
+            account.created_locks.give_back();
+        }
+        let opened = opened?;
         let exclusive = opened.resource.permits(Mode::Exclusive);
         let found = {
             let mut entries = self.entries.lock();
@@ -96,7 +106,7 @@ impl Host {
         };
         if found.family != opened.family {
             return Err(Error::new(
-                ErrorKind::NotPermitted,
+                ErrorKind::FamilyMismatch,
                 format!(
                     "{name:?} is open with `{}` locks through another grant; \
                      `{}` locks would not exclude them",

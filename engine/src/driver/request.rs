@@ -155,7 +155,7 @@ mod tests {
     /// it would never end.
     #[test]
     fn an_operation_for_an_owner_that_has_left_ends() {
-        let account = Arc::new(Account::new(Limits::default()));
+        let account = Arc::new(Account::new(None, Limits::default()));
         let request = Request::new(&account, true);
         let offer = || {
             let ended = Arc::new(AtomicBool::new(false));

@@ -2,7 +2,7 @@
 //! the reference back end has one in memory.
 
 use crate::{Error, ErrorKind, Mode, backend::Cancel};
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 /// One open file description, and the locks on it.
 ///
@@ -20,11 +20,16 @@ pub(crate) trait Kernel: Send + Sync + 'static {
     fn is_free(&self) -> Result<bool, Error>;
 
     /// Whether [`convert`](Kernel::convert) works, down and up.
-    fn converts(&self) -> bool;
+    fn converts(&self) -> bool {
+        false
+    }
 
     /// Converts the lock that is held, at once; `false` if another description
     /// holds it too, and it is held as before then.
-    fn convert(&self, to: Mode) -> Result<bool, Error>;
+    fn convert(&self, to: Mode) -> Result<bool, Error> {
+        let _ = to;
+        Err(ErrorKind::Unsupported.into())
+    }
 
     /// Whether [`token`](Kernel::token) works.
     fn has_tokens(&self) -> bool {
@@ -44,6 +49,16 @@ pub(crate) trait Kernel: Send + Sync + 'static {
 
     /// Whether the file still has a name.
     fn is_linked(&self) -> Result<bool, Error>;
+
+    /// Sets the time of the file to now.
+    fn touch(&self) -> Result<(), Error> {
+        Err(ErrorKind::Unsupported.into())
+    }
+
+    /// When the file was last touched; `None` if it never was.
+    fn last_touched(&self) -> Result<Option<SystemTime>, Error> {
+        Err(ErrorKind::Unsupported.into())
+    }
 
     /// Prepares to wait for the lock on a thread.
     fn wait(&self, mode: Mode) -> Result<Arc<dyn Call>, Error>;

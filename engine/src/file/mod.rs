@@ -7,6 +7,7 @@ pub(crate) mod kernel;
 mod order;
 pub(crate) mod resource;
 pub(crate) mod sys;
+mod times;
 
 pub use family::Family;
 pub use order::Order;
@@ -17,7 +18,7 @@ use crate::{
     Error, ErrorKind, LockName,
     backend::{Access, Identity, Opened, Resource, Space},
 };
-use cap_std::fs::{Dir, File, OpenOptions};
+use cap_std::fs::{Dir, File, Metadata, OpenOptions};
 use error::{translate, translated};
 use fair::Line;
 use resource::LockFile;
@@ -48,11 +49,14 @@ pub(crate) enum FileSystem {
 /// A directory whose files are locks.
 ///
 /// Lock files are created on demand, with mode `0666` less the umask unless
-/// [`creation_mode`](FileSpace::creation_mode) says otherwise, and never written to, truncated or removed. Names are resolved by `cap-std`,
+/// [`creation_mode`](FileSpace::creation_mode) says otherwise. Their contents are
+/// never written or truncated, and they are never removed. Names are resolved by `cap-std`,
 /// which keeps them below the directory, symlinks included.
-#[derive(Debug)]
+///
+/// Clones are the same place, with options of their own.
+#[derive(Debug, Clone)]
 pub struct FileSpace {
-    dir: Dir,
+    dir: Arc<Dir>,
     family: Family,
     order: Order,
     create: bool,
@@ -62,7 +66,7 @@ pub struct FileSpace {
     number: u64,
     /// The devices seen by `open`. A device that it has not seen cannot be
     /// that of an open lock.
-    devices: Mutex<HashMap<u64, FileSystem>>,
+    devices: Arc<Mutex<HashMap<u64, FileSystem>>>,
 }
 
 impl FileSpace {
@@ -71,14 +75,14 @@ impl FileSpace {
     pub fn new(dir: Dir) -> FileSpace {
         static NUMBERS: AtomicU64 = AtomicU64::new(0);
         FileSpace {
-            dir,
+            dir: Arc::new(dir),
             family: Family::default(),
             order: Order::default(),
             create: true,
             network: false,
             mode: 0o666,
             number: NUMBERS.fetch_add(1, Ordering::Relaxed),
-            devices: Mutex::default(),
+            devices: Arc::default(),
         }
     }
 
@@ -95,7 +99,8 @@ impl FileSpace {
         self
     }
 
-    /// Whether missing lock files may be created.
+    /// Whether missing lock files may be created. A [grant](crate::Grant) of shared
+    /// locks only creates none in any case.
     pub fn create(mut self, create: bool) -> FileSpace {
         self.create = create;
         self
@@ -131,36 +136,51 @@ impl FileSpace {
     }
 
     /// Opens the file for as much of `access` as the file system permits.
-    fn open_file(&self, name: &LockName, access: Access) -> io::Result<(File, Access)> {
+    fn open_file(&self, name: &LockName, access: Access, may_create: bool) -> Result<Found, Error> {
         if access == Access::Any {
-            match self.open_or_create(name, open_options().read(true).write(true)) {
+            match self.dir.open_with(name.as_path(), &writable()) {
+                Ok(file) => return Ok(Found::existing(file, Access::Any)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound && self.create => {
+                    if !may_create {
+                        let why = "the limit of created lock files";
+                        return Err(Error::new(ErrorKind::Quota, why));
+                    }
+                    return translated(self.create_file(name));
+                }
                 // A file that may only be read can still be locked shared.
                 Err(error) if sys::is_read_only(&error) => {}
-                opened => return opened.map(|file| (file, Access::Any)),
+                Err(error) => return Err(translate(&error)),
             }
         }
-        let path = name.as_path();
-        let read = || self.dir.open_with(path, open_options().read(true));
-        match read() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && self.create => {
-                self.open_or_create(name, open_options().write(true))?;
-                read()
-            }
-            opened => opened,
-        }
-        .map(|file| (file, Access::Shared))
+        let file = self
+            .dir
+            .open_with(name.as_path(), open_options().read(true));
+        Ok(Found::existing(translated(file)?, Access::Shared))
     }
 
-    /// Opens the file, and creates it only if it is missing. Linux refuses
-    /// `O_CREAT` for a file of another user in a sticky directory, though the
-    /// file exists (`fs.protected_regular`).
-    fn open_or_create(&self, name: &LockName, options: &mut OpenOptions) -> io::Result<File> {
-        match self.dir.open_with(name.as_path(), options) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && self.create => {
-                sys::set_creation_mode(options, self.mode);
-                self.dir.open_with(name.as_path(), options.create(true))
+    /// Creates the file, or opens it if it is there by now. It was missing a moment
+    /// ago: Linux refuses `O_CREAT` for a file of another user in a sticky directory,
+    /// though the file exists (`fs.protected_regular`).
+    fn create_file(&self, name: &LockName) -> io::Result<Found> {
+        let found = |file, created| Found {
+            file,
+            access: Access::Any,
+            created,
+        };
+        let mut options = writable();
+        sys::set_creation_mode(&mut options, self.mode);
+        match self.dir.open_with(name.as_path(), options.create_new(true)) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            created => return created.map(|file| found(file, true)),
+        }
+        match self.dir.open_with(name.as_path(), &writable()) {
+            // A symlink that leads to nothing yet.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let options = options.create_new(false).create(true);
+                let file = self.dir.open_with(name.as_path(), options)?;
+                Ok(found(file, true))
             }
-            opened => opened,
+            opened => opened.map(|file| found(file, false)),
         }
     }
 
@@ -196,6 +216,23 @@ impl FileSpace {
     }
 }
 
+/// A file that was opened.
+struct Found {
+    file: File,
+    access: Access,
+    created: bool,
+}
+
+impl Found {
+    fn existing(file: File, access: Access) -> Found {
+        Found {
+            file,
+            access,
+            created: false,
+        }
+    }
+}
+
 /// Whether a file's numbers tell it from all others. Some programs that serve
 /// file systems number all files alike.
 fn is_identified((_, inode): sys::Numbers, kind: FileSystem) -> bool {
@@ -208,6 +245,13 @@ fn line(device: u64, inode: u128) -> Option<Line> {
     Some(Line::new(sys::order_file(number)?, region))
 }
 
+/// Options to open a file for any request.
+fn writable() -> OpenOptions {
+    let mut options = open_options();
+    options.read(true).write(true);
+    options
+}
+
 /// Options under which no open waits or acquires a terminal, whatever the name
 /// leads to.
 fn open_options() -> OpenOptions {
@@ -217,22 +261,26 @@ fn open_options() -> OpenOptions {
 }
 
 impl Space for FileSpace {
-    fn open(&self, name: &LockName, access: Access) -> Result<Opened, Error> {
+    fn open(&self, name: &LockName, access: Access, may_create: bool) -> Result<Opened, Error> {
         self.family.check()?;
         self.order.check()?;
         sys::check_name(name)?;
         // Opening a device can have effects of its own, so look first. The
         // check that counts comes after.
         match self.dir.metadata(name.as_path()) {
-            Ok(found) if !found.is_file() => return Err(not_a_file(name)),
+            Ok(found) if !found.is_file() => return Err(not_a_file(&found, name)),
             _ => {}
         }
         // Nothing is to be created where it will be refused.
-        self.check_network(sys::file_system(&self.dir), name)?;
-        let (file, access) = translated(self.open_file(name, access))?;
+        self.check_network(sys::file_system(&*self.dir), name)?;
+        let Found {
+            file,
+            access,
+            created,
+        } = self.open_file(name, access, may_create)?;
         let metadata = translated(file.metadata())?;
         if !metadata.is_file() {
-            return Err(not_a_file(name));
+            return Err(not_a_file(&metadata, name));
         }
         let file = file.into_std();
         let kind = self.check_network(sys::file_system(&file), name)?;
@@ -256,6 +304,7 @@ impl Space for FileSpace {
         Ok(Opened {
             identity: self.identity(numbers, kind, name),
             family: self.family.name(),
+            created,
             resource,
         })
     }
@@ -280,13 +329,18 @@ impl Space for FileSpace {
 fn leads_nowhere(kind: ErrorKind) -> bool {
     matches!(
         kind,
-        ErrorKind::NoEntry | ErrorKind::NotPermitted | ErrorKind::NotAFile | ErrorKind::InvalidName
+        ErrorKind::NoEntry
+            | ErrorKind::NotPermitted
+            | ErrorKind::IsDirectory
+            | ErrorKind::NotAFile
+            | ErrorKind::InvalidName
     )
 }
 
-fn not_a_file(name: &LockName) -> Error {
-    Error::new(
-        ErrorKind::NotAFile,
-        format!("{name:?} leads to something that is not a regular file"),
-    )
+fn not_a_file(found: &Metadata, name: &LockName) -> Error {
+    let (kind, what) = match found.is_dir() {
+        true => (ErrorKind::IsDirectory, "a directory"),
+        false => (ErrorKind::NotAFile, "something that is not a regular file"),
+    };
+    Error::new(kind, format!("{name:?} leads to {what}"))
 }

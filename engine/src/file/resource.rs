@@ -15,7 +15,7 @@ use crate::{
 };
 use std::{
     sync::{Arc, Weak},
-    time::Instant,
+    time::{Instant, SystemTime},
 };
 
 /// One open file description.
@@ -85,6 +85,14 @@ impl<K: Kernel> Resource for LockFile<K> {
 
     fn is_linked(&self) -> Result<bool, Error> {
         self.0.kernel.is_linked()
+    }
+
+    fn touch(&self) -> Result<(), Error> {
+        self.0.kernel.touch()
+    }
+
+    fn last_touched(&self) -> Result<Option<SystemTime>, Error> {
+        self.0.kernel.last_touched()
     }
 }
 

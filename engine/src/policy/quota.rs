@@ -10,7 +10,7 @@ use std::{
 };
 
 /// What one owner (one guest) may use. Reaching a limit is
-/// [`ErrorKind::LimitExceeded`], never a stall of others.
+/// [`ErrorKind::Quota`], never a stall of others.
 ///
 /// There is no limit on how long a lock may be held.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,13 +22,17 @@ pub struct Limits {
     /// of 1,024. A lock file that was replaced while it is held counts beside
     /// the one in its place, until it is released.
     pub open_locks: usize,
+    /// Lock files created, over the life of the owner. The default is 10,000: enough
+    /// for a guest with a lock for each record, too few to use up the inodes of a file
+    /// system.
+    pub created_locks: usize,
     /// Locks held, those that are waited for included. The default is 1,024:
     /// shared locks may be held several times by way of one handle.
     pub held_locks: usize,
     /// Requests that wait. The default is 256.
     pub waiting_requests: usize,
     /// The longest wait of any one request; `None`, the default, does not cut
-    /// waits short. A wait that reaches it ends with [`ErrorKind::TimedOut`].
+    /// waits short. A wait that reaches it ends with [`ErrorKind::Timeout`].
     pub longest_wait: Option<Duration>,
     /// The longest name, in bytes. The default is 1,024, a quarter of what
     /// Linux takes for a path, because the host's own prefix comes on top.
@@ -38,10 +42,56 @@ pub struct Limits {
     pub waiter_threads: usize,
 }
 
+impl Limits {
+    /// Sets [`open_locks`](field@Limits::open_locks).
+    pub fn open_locks(mut self, locks: usize) -> Limits {
+        self.open_locks = locks;
+        self
+    }
+
+    /// Sets [`created_locks`](field@Limits::created_locks).
+    pub fn created_locks(mut self, locks: usize) -> Limits {
+        self.created_locks = locks;
+        self
+    }
+
+    /// Sets [`held_locks`](field@Limits::held_locks).
+    pub fn held_locks(mut self, locks: usize) -> Limits {
+        self.held_locks = locks;
+        self
+    }
+
+    /// Sets [`waiting_requests`](field@Limits::waiting_requests).
+    pub fn waiting_requests(mut self, requests: usize) -> Limits {
+        self.waiting_requests = requests;
+        self
+    }
+
+    /// Sets [`longest_wait`](field@Limits::longest_wait); `None` does not cut waits
+    /// short.
+    pub fn longest_wait(mut self, wait: impl Into<Option<Duration>>) -> Limits {
+        self.longest_wait = wait.into();
+        self
+    }
+
+    /// Sets [`name_bytes`](field@Limits::name_bytes).
+    pub fn name_bytes(mut self, bytes: usize) -> Limits {
+        self.name_bytes = bytes;
+        self
+    }
+
+    /// Sets [`waiter_threads`](field@Limits::waiter_threads).
+    pub fn waiter_threads(mut self, threads: usize) -> Limits {
+        self.waiter_threads = threads;
+        self
+    }
+}
+
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
             open_locks: 256,
+            created_locks: 10_000,
             held_locks: 1024,
             waiting_requests: 256,
             longest_wait: None,
@@ -63,6 +113,20 @@ pub struct Ceilings {
     /// file, where waits need threads. A few more may be there for a moment
     /// while waits end. The default is 1,024.
     pub waiter_threads: usize,
+}
+
+impl Ceilings {
+    /// Sets [`lock_files`](field@Ceilings::lock_files).
+    pub fn lock_files(mut self, files: usize) -> Ceilings {
+        self.lock_files = files;
+        self
+    }
+
+    /// Sets [`waiter_threads`](field@Ceilings::waiter_threads).
+    pub fn waiter_threads(mut self, threads: usize) -> Ceilings {
+        self.waiter_threads = threads;
+        self
+    }
 }
 
 impl Default for Ceilings {
@@ -143,8 +207,11 @@ pub(crate) type OwnerId = u64;
 #[derive(Debug)]
 pub(crate) struct Account {
     pub(crate) id: OwnerId,
+    /// What operators call the owner.
+    pub(crate) label: Box<str>,
     pub(crate) limits: Limits,
     pub(crate) open_locks: Arc<Quota>,
+    pub(crate) created_locks: Quota,
     pub(crate) held_locks: Quota,
     pub(crate) waiting: Arc<Quota>,
     pub(crate) waiter_threads: Arc<Quota>,
@@ -152,12 +219,15 @@ pub(crate) struct Account {
 }
 
 impl Account {
-    pub(crate) fn new(limits: Limits) -> Account {
+    pub(crate) fn new(label: Option<&str>, limits: Limits) -> Account {
         static IDS: AtomicU64 = AtomicU64::new(0);
-        let quota = |limit, what| Quota::new(limit, what, ErrorKind::LimitExceeded);
+        let id = IDS.fetch_add(1, Ordering::Relaxed);
+        let quota = |limit, what| Quota::new(limit, what, ErrorKind::Quota);
         Account {
-            id: IDS.fetch_add(1, Ordering::Relaxed),
+            id,
+            label: label.map_or_else(|| format!("owner {id}").into(), Into::into),
             open_locks: Arc::new(quota(limits.open_locks, "open locks")),
+            created_locks: quota(limits.created_locks, "created lock files"),
             held_locks: quota(limits.held_locks, "held locks"),
             waiting: Arc::new(quota(limits.waiting_requests, "waiting requests")),
             waiter_threads: Arc::new(quota(limits.waiter_threads, "waiter threads")),
@@ -182,10 +252,19 @@ impl Account {
         Ok(())
     }
 
+    /// Why a lock that the owner has taken is not held any more.
+    #[cold]
+    pub(crate) fn why_ended(&self) -> Error {
+        match self.is_closed() {
+            true => Account::closed(),
+            false => ErrorKind::Lost.into(),
+        }
+    }
+
     /// What every call of an owner that is closed answers.
     #[cold]
     pub(crate) fn closed() -> Error {
-        Error::new(ErrorKind::Lost, "the locks of this owner were closed")
+        ErrorKind::Closed.into()
     }
 }
 
@@ -195,10 +274,10 @@ mod tests {
 
     #[test]
     fn a_permit_is_given_back() {
-        let quota = Arc::new(Quota::new(1, "locks", ErrorKind::LimitExceeded));
+        let quota = Arc::new(Quota::new(1, "locks", ErrorKind::Quota));
         let permit = quota.take().unwrap();
         let error = quota.take().unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::LimitExceeded);
+        assert_eq!(error.kind(), ErrorKind::Quota);
         assert!(error.to_string().contains("1 locks"), "{error}");
         drop(permit);
         assert!(quota.take().is_ok());

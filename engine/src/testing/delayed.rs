@@ -17,7 +17,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 /// A [`Memory`] behind a slow line. Clones are the same one.
@@ -126,8 +126,8 @@ impl Line {
 }
 
 impl Space for Delayed {
-    fn open(&self, name: &LockName, access: Access) -> Result<Opened, Error> {
-        let opened = self.memory.space().open(name, access)?;
+    fn open(&self, name: &LockName, access: Access, may_create: bool) -> Result<Opened, Error> {
+        let opened = self.memory.space().open(name, access, may_create)?;
         Ok(Opened {
             resource: Arc::new(Slow {
                 inner: opened.resource,
@@ -207,6 +207,14 @@ impl Resource for Slow {
 
     fn is_linked(&self) -> Result<bool, Error> {
         self.inner.is_linked()
+    }
+
+    fn touch(&self) -> Result<(), Error> {
+        self.inner.touch()
+    }
+
+    fn last_touched(&self) -> Result<Option<SystemTime>, Error> {
+        self.inner.last_touched()
     }
 }
 

@@ -7,9 +7,12 @@ use crate::{
     backend::{Access, Caps, Identity, Op, OpId, Opened, Resource, Sink, Space, Started},
     sync::Mutex,
 };
-use std::sync::{
-    Arc, Weak,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::SystemTime,
 };
 
 /// A [`Memory`] that fails.
@@ -69,9 +72,9 @@ impl Faulty {
 }
 
 impl Space for Faulty {
-    fn open(&self, name: &LockName, access: Access) -> Result<Opened, Error> {
+    fn open(&self, name: &LockName, access: Access, may_create: bool) -> Result<Opened, Error> {
         self.check()?;
-        let opened = self.memory.space().open(name, access)?;
+        let opened = self.memory.space().open(name, access, may_create)?;
         Ok(Opened {
             resource: Arc::new(FaultyResource {
                 inner: opened.resource,
@@ -111,5 +114,15 @@ impl Resource for FaultyResource {
     fn is_linked(&self) -> Result<bool, Error> {
         self.space.check()?;
         self.inner.is_linked()
+    }
+
+    fn touch(&self) -> Result<(), Error> {
+        self.space.check()?;
+        self.inner.touch()
+    }
+
+    fn last_touched(&self) -> Result<Option<SystemTime>, Error> {
+        self.space.check()?;
+        self.inner.last_touched()
     }
 }

@@ -22,6 +22,7 @@ use std::{
         Arc, Weak,
         atomic::{AtomicU64, Ordering},
     },
+    time::SystemTime,
 };
 
 /// A file system of locks in memory. Clones are the same one.
@@ -46,6 +47,8 @@ struct Files {
     sinks: HashMap<u64, Weak<dyn Sink>>,
     /// Locked bytes of each order file: first, last, description, mode.
     bytes: HashMap<usize, Vec<Segment>>,
+    /// When each file was last touched.
+    touched: HashMap<u64, SystemTime>,
     token: u64,
     next: u64,
 }
@@ -242,7 +245,11 @@ impl Default for Memory {
 }
 
 impl Space for Memory {
-    fn open(&self, name: &LockName, _: Access) -> Result<Opened, Error> {
+    fn open(&self, name: &LockName, _: Access, may_create: bool) -> Result<Opened, Error> {
+        let created = !self.0.files.lock().names.contains_key(name.as_str());
+        if created && !may_create {
+            return Err(ErrorKind::Quota.into());
+        }
         let description = self.description(name);
         let line = description.line();
         Ok(Opened {
@@ -251,6 +258,7 @@ impl Space for Memory {
                 lock: description.file,
             },
             family: "memory",
+            created,
             resource: Arc::new(MemoryLock {
                 description: description.clone(),
                 file: LockFile::new(description, line, Access::Any),
@@ -295,6 +303,14 @@ impl Resource for MemoryLock {
 
     fn is_linked(&self) -> Result<bool, Error> {
         self.file.is_linked()
+    }
+
+    fn touch(&self) -> Result<(), Error> {
+        self.file.touch()
+    }
+
+    fn last_touched(&self) -> Result<Option<SystemTime>, Error> {
+        self.file.last_touched()
     }
 }
 
@@ -387,6 +403,16 @@ impl Kernel for Description {
     fn is_linked(&self) -> Result<bool, Error> {
         let files = self.world.files.lock();
         Ok(files.names.values().any(|file| *file == self.file))
+    }
+
+    fn touch(&self) -> Result<(), Error> {
+        let mut files = self.world.files.lock();
+        files.touched.insert(self.file, SystemTime::now());
+        Ok(())
+    }
+
+    fn last_touched(&self) -> Result<Option<SystemTime>, Error> {
+        Ok(self.world.files.lock().touched.get(&self.file).copied())
     }
 
     fn wait(&self, mode: Mode) -> Result<Arc<dyn Call>, Error> {

@@ -4,7 +4,7 @@
 //! `cargo run -p clasp-example-plugins -- PLUGIN.wasm`
 
 use anyhow::{Context, Result, ensure};
-use clasp_host::{LockManager, LocksCtx, LocksCtxView, LocksView, Lockspace};
+use clasp_host::{Limits, LockManager, LocksCtx, LocksCtxView, LocksView, Lockspace};
 use std::{path::Path, thread, time::Duration};
 use wasmtime::{
     Engine, Store,
@@ -52,8 +52,7 @@ impl LocksView for State {
 /// What a plugin gets: one folder, for files and for locks, and a bound on how
 /// long it may wait.
 fn state(shared: &Path) -> wasmtime::Result<State> {
-    let mut limits = clasp_host::Limits::default();
-    limits.longest_wait = Some(Duration::from_secs(30));
+    let limits = Limits::default().longest_wait(Duration::from_secs(30));
     Ok(State {
         table: ResourceTable::new(),
         wasi: WasiCtx::builder()

@@ -1,13 +1,15 @@
 //! The attribute macros of `clasp-guest`. Use them through that crate.
 
+mod arguments;
+mod lazy;
+
+use arguments::{Arguments, Failure};
 use proc_macro::TokenStream;
-use proc_macro2::TokenStream as Tokens;
-use quote::quote;
-use std::time::Duration;
+use proc_macro2::{Span, TokenStream as Tokens};
+use quote::{quote, quote_spanned};
 use syn::{
-    Error, Expr, ItemFn, LitStr, Result, ReturnType, Token, Type,
-    parse::{Parse, ParseStream},
-    parse_macro_input, parse_quote,
+    Error, Expr, Ident, ItemFn, Result, ReturnType, parse_macro_input, parse_quote,
+    spanned::Spanned,
 };
 
 /// Runs a function under the exclusive lock of a path.
@@ -21,30 +23,62 @@ use syn::{
 /// }
 /// ```
 ///
-/// The path is an expression. `timeout` is a number with a unit, such as
-/// `250ms`, `10s` or `1m 30s`. A function
-/// whose return type is a `Result` returns the lock's error, by way of `?`;
-/// any other panics with it. The lock is opened at each call.
+/// The path is an expression, which may use the function's arguments and `self`:
+/// `#[interprocess_locked(self.path())]`. The lock is opened at each call. These may
+/// follow:
+///
+/// - `timeout = "10s"`: how long to wait; a number with a unit, such as `250ms`, `10s`
+///   or `1m 30s`, or an expression of type `Duration`.
+/// - `map_err = |error| error.to_string()`: turns the lock's error into one that the
+///   function's `?` takes.
+/// - `panic`: panics if the lock cannot be taken, for functions that return no
+///   `Result`.
+/// - `crate = path`: where `clasp_guest` is, if it was renamed or is re-exported.
+///
+/// Without `panic`, an error of the lock is returned as if by `?`, so the function
+/// returns a `Result` with an error that is made from [`clasp_guest::Error`], by
+/// whatever name. A function that returns something that may run after the lock is
+/// released, such as an `impl Iterator`, is refused.
+///
+/// [`clasp_guest::Error`]: https://docs.rs/clasp-guest/latest/clasp_guest/struct.Error.html
 #[proc_macro_attribute]
 pub fn interprocess_locked(arguments: TokenStream, function: TokenStream) -> TokenStream {
-    let lock = quote!(InterProcessLock);
-    between_processes(arguments, function, lock, "acquire")
+    let arguments = parse_macro_input!(arguments);
+    let function = parse_macro_input!(function);
+    answer(between_processes(
+        arguments,
+        function,
+        "InterProcessLock",
+        "acquire",
+    ))
 }
 
 /// Runs a function under a shared lock of a path. See
 /// `interprocess_locked` for the arguments.
 #[proc_macro_attribute]
 pub fn interprocess_read_locked(arguments: TokenStream, function: TokenStream) -> TokenStream {
-    let lock = quote!(InterProcessReaderWriterLock);
-    between_processes(arguments, function, lock, "read")
+    let arguments = parse_macro_input!(arguments);
+    let function = parse_macro_input!(function);
+    answer(between_processes(
+        arguments,
+        function,
+        "InterProcessReaderWriterLock",
+        "read",
+    ))
 }
 
 /// Runs a function under the exclusive side of a reader-writer lock of a path.
 /// See `interprocess_locked` for the arguments.
 #[proc_macro_attribute]
 pub fn interprocess_write_locked(arguments: TokenStream, function: TokenStream) -> TokenStream {
-    let lock = quote!(InterProcessReaderWriterLock);
-    between_processes(arguments, function, lock, "write")
+    let arguments = parse_macro_input!(arguments);
+    let function = parse_macro_input!(function);
+    answer(between_processes(
+        arguments,
+        function,
+        "InterProcessReaderWriterLock",
+        "write",
+    ))
 }
 
 /// Runs an asynchronous method while its task holds the `ReaderWriterLock` in
@@ -53,109 +87,87 @@ pub fn interprocess_write_locked(arguments: TokenStream, function: TokenStream) 
 ///
 /// ```
 /// use clasp_guest::{ReaderWriterLock, read_locked};
+/// use std::cell::Cell;
 ///
-/// struct Cache { lock: ReaderWriterLock, entries: Vec<u32> }
+/// struct Counter { lock: ReaderWriterLock, count: Cell<u32>, seen: Cell<u32> }
 ///
-/// impl Cache {
+/// impl Counter {
 ///     #[read_locked]
-///     async fn sum(&self) -> u32 {
-///         self.entries.iter().sum()
+///     async fn is_settled(&self) -> bool {
+///         self.count.get() == self.seen.get()
 ///     }
 /// }
 /// ```
 #[proc_macro_attribute]
 pub fn read_locked(arguments: TokenStream, function: TokenStream) -> TokenStream {
-    between_tasks(arguments, function, quote!(read))
+    between_tasks(arguments, function, "read")
 }
 
 /// Runs an asynchronous method while its task holds the `ReaderWriterLock` in
 /// `self.lock`, or in the expression given, for writing. See `read_locked`.
+///
+/// A method with `&mut self` has no need of it: no other task can be in such a method.
 #[proc_macro_attribute]
 pub fn write_locked(arguments: TokenStream, function: TokenStream) -> TokenStream {
-    between_tasks(arguments, function, quote!(write))
+    between_tasks(arguments, function, "write")
 }
 
-struct Arguments {
-    path: Expr,
-    timeout: Option<Duration>,
-}
-
-impl Parse for Arguments {
-    fn parse(input: ParseStream<'_>) -> Result<Arguments> {
-        if input.is_empty() {
-            return Err(input.error("expected the path of the lock, such as \"locks/a.lock\""));
-        }
-        let path = input.parse()?;
-        let mut timeout = None;
-        if input.parse::<Option<Token![,]>>()?.is_some() && !input.is_empty() {
-            let name: syn::Ident = input.parse()?;
-            if name != "timeout" {
-                return Err(Error::new(name.span(), "expected `timeout = \"10s\"`"));
-            }
-            input.parse::<Token![=]>()?;
-            let text: LitStr = input.parse()?;
-            timeout = Some(duration(&text)?);
-            input.parse::<Option<Token![,]>>()?;
-        }
-        Ok(Arguments { path, timeout })
-    }
-}
-
-/// Parses a number with a unit.
-fn duration(text: &LitStr) -> Result<Duration> {
-    humantime::parse_duration(&text.value()).map_err(|error| {
-        let text = text.span();
-        Error::new(
-            text,
-            format!("expected a time such as \"10s\" or \"250ms\": {error}"),
-        )
-    })
+fn answer(expanded: Result<Tokens>) -> TokenStream {
+    expanded.unwrap_or_else(Error::into_compile_error).into()
 }
 
 fn between_processes(
-    arguments: TokenStream,
-    function: TokenStream,
-    lock: Tokens,
+    arguments: Arguments,
+    mut function: ItemFn,
+    lock: &str,
     acquire: &str,
-) -> TokenStream {
-    let Arguments { path, timeout } = parse_macro_input!(arguments);
-    let mut function: ItemFn = parse_macro_input!(function);
+) -> Result<Tokens> {
     if let Some(word) = function.sig.asyncness {
-        let error = Error::new(
+        return Err(Error::new(
             word.span,
-            "an asynchronous function would halt its whole component while it waits; \
-             make it a plain function",
-        );
-        return error.into_compile_error().into();
+            "an asynchronous function would block its whole component while it waits; \
+             make it a plain function, or await the lock's `acquire_async` in it",
+        ));
     }
-    let method = syn::Ident::new(
-        &match timeout {
-            Some(_) => format!("{acquire}_timeout"),
-            None => acquire.to_owned(),
-        },
-        proc_macro2::Span::call_site(),
-    );
-    let timeout = timeout.map(|t| {
-        let nanos = u64::try_from(t.as_nanos()).unwrap_or(u64::MAX);
-        quote!(::core::time::Duration::from_nanos(#nanos))
-    });
-    let guard = quote! {
-        ::clasp_guest::#lock::new(#path).and_then(|lock| lock.#method(#timeout))
+    lazy::refuse(&function.sig.output)?;
+    let Arguments {
+        path,
+        timeout,
+        failure,
+        krate,
+    } = arguments;
+    let here = Span::call_site();
+    let lock = Ident::new(lock, here);
+    let method = match timeout {
+        Some(_) => format!("{acquire}_timeout"),
+        None => acquire.to_owned(),
     };
-    let guard = if returns_result(&function) {
-        quote!(#guard?)
-    } else {
-        quote!(#guard.unwrap_or_else(|error| ::core::panic!("{error}")))
+    let method = Ident::new(&method, here);
+    let guard = quote!(#krate::#lock::new(#path).and_then(|lock| lock.#method(#timeout)));
+    let guard = match failure {
+        Failure::Panic => quote!(#guard.unwrap_or_else(|error| ::core::panic!("{error}"))),
+        Failure::Return(map) => {
+            let ReturnType::Type(_, returned) = &function.sig.output else {
+                return Err(Error::new(
+                    function.sig.fn_token.span(),
+                    "the function returns nothing, so it could not say that the lock was not \
+                     taken; return a `Result`, or add `panic` to the attribute's arguments",
+                ));
+            };
+            let map = map.map(|map| quote!(.map_err(#map)));
+            // What `?` has against the type is told where the type is.
+            quote_spanned!(returned.span()=> #guard #map?)
+        }
     };
     let block = &function.block;
     function.block = parse_quote!({
         let _clasp_guard = #guard;
         #block
     });
-    quote!(#function).into()
+    Ok(quote!(#function))
 }
 
-fn between_tasks(arguments: TokenStream, function: TokenStream, side: Tokens) -> TokenStream {
+fn between_tasks(arguments: TokenStream, function: TokenStream, side: &str) -> TokenStream {
     let lock: Expr = if arguments.is_empty() {
         parse_quote!(self.lock)
     } else {
@@ -169,56 +181,14 @@ fn between_tasks(arguments: TokenStream, function: TokenStream, side: Tokens) ->
         );
         return error.into_compile_error().into();
     }
+    if let Err(error) = lazy::refuse(&function.sig.output) {
+        return error.into_compile_error().into();
+    }
+    let side = Ident::new(side, Span::call_site());
     let block = &function.block;
     function.block = parse_quote!({
         let _clasp_guard = (#lock).#side().await;
         #block
     });
     quote!(#function).into()
-}
-
-/// Whether the return type is called `Result`, by whatever path.
-fn returns_result(function: &ItemFn) -> bool {
-    let ReturnType::Type(_, returned) = &function.sig.output else {
-        return false;
-    };
-    match &**returned {
-        Type::Path(path) => path
-            .path
-            .segments
-            .last()
-            .is_some_and(|segment| segment.ident == "Result"),
-        _ => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(text: &str) -> Option<Duration> {
-        duration(&LitStr::new(text, proc_macro2::Span::call_site())).ok()
-    }
-
-    #[test]
-    fn durations_have_a_unit() {
-        assert_eq!(parse("10s"), Some(Duration::from_secs(10)));
-        assert_eq!(parse("250ms"), Some(Duration::from_millis(250)));
-        assert_eq!(parse("2m"), Some(Duration::from_secs(120)));
-        assert_eq!(parse("1h"), Some(Duration::from_secs(3600)));
-        for wrong in ["", "10", "s", "-1s", "ten s", "99999999999999999999s"] {
-            assert_eq!(parse(wrong), None, "{wrong}");
-        }
-    }
-
-    #[test]
-    fn results_are_told_by_their_name() {
-        let returns = |text: &str| {
-            returns_result(&syn::parse_str(&format!("fn f() {text} {{ todo() }}")).unwrap())
-        };
-        assert!(returns("-> Result<(), Error>"));
-        assert!(returns("-> std::io::Result<()>"));
-        assert!(!returns(""));
-        assert!(!returns("-> Option<Result<(), ()>>"));
-    }
 }

@@ -6,12 +6,16 @@ mod generated {
         path: "wit/p2",
         world: "clasp:locks/imports",
         imports: {
-            // The functions that may wait. A guest that tries in a loop gives
-            // way to the other tasks of its executor.
+            // The functions that may wait, for other holders or for the back end. A
+            // guest that tries in a loop gives way to the other tasks of its executor.
             "clasp:locks/types.[method]lock.acquire": async | trappable,
             "clasp:locks/types.[method]lock.try-acquire": async | trappable,
+            "clasp:locks/types.[method]guard.downgrade": async | trappable,
+            "clasp:locks/types.[method]guard.try-upgrade": async | trappable,
+            "clasp:locks/types.[method]guard.fencing-token": async | trappable,
             default: trappable,
         },
+        trappable_error_type: { "clasp:locks/types.error-code" => crate::p2::CallError },
         with: {
             "wasi:io/poll": wasmtime_wasi_io::bindings::wasi::io::poll,
             "clasp:locks/types.lockspace": crate::p2::resources::LockspaceResource,
@@ -33,6 +37,7 @@ pub mod sync {
             path: "wit/p2",
             world: "clasp:locks/imports",
             imports: { default: trappable },
+            trappable_error_type: { "clasp:locks/types.error-code" => crate::p2::CallError },
             with: {
                 "wasi:io/poll": wasmtime_wasi_io::bindings::wasi::io::poll,
                 "clasp:locks/preopens": crate::p2::bindings::preopens,

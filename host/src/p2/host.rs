@@ -2,9 +2,11 @@
 //! engine, and decide nothing.
 
 use super::{
+    CallError,
     bindings::preopens,
     resources::{
-        Ended, FutureGuardResource, GuardResource, LockResource, LockspaceResource, Request, lock,
+        Ended, FutureGuardResource, GuardResource, LockResource, LockspaceResource, Lost, Request,
+        lock,
     },
 };
 use crate::LocksCtxView;
@@ -12,56 +14,63 @@ use clasp_engine::{Error, ErrorKind, Guard, Mode};
 use std::{
     sync::{Arc, Mutex},
     task::{Context, Waker},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
-use wasmtime::{
-    Result,
-    component::{Resource, ResourceTable},
-};
-use wasmtime_wasi_io::poll::{DynPollable, subscribe};
+use wasmtime::{Result as Trappable, component::Resource};
+use wasmtime_wasi_io::poll::{DynPollable, Pollable, subscribe};
 
-/// Puts a resource into the table; a full table is a quota like any other.
-fn push<T: Send + 'static>(table: &mut ResourceTable, resource: T) -> Result<Resource<T>, Error> {
-    table
-        .push(resource)
-        .map_err(|error| Error::new(ErrorKind::LimitExceeded, error.to_string()))
-}
+/// What a host function answers.
+type Answer<T> = Result<T, CallError>;
+
+/// What `future-guard.get` answers.
+type Got = Option<Result<Result<Resource<GuardResource>, Error>, ()>>;
 
 impl LocksCtxView<'_> {
     fn open(
         &mut self,
         space: &Resource<LockspaceResource>,
         name: &str,
-    ) -> Result<Resource<LockResource>, Error> {
+    ) -> Answer<Resource<LockResource>> {
         let Some((_, grant)) = self.ctx.spaces.get(space.rep() as usize) else {
-            return Err(Error::new(ErrorKind::Lost, "the lockspace is not granted"));
+            let why = "the lockspace is not granted";
+            return Err(Error::new(ErrorKind::NotPermitted, why).into());
         };
         let lock = self.ctx.owner.open(grant, name)?;
-        push(self.table, LockResource(lock))
+        Ok(self.table.push(LockResource(lock))?)
     }
 
-    fn guard(&mut self, guard: Result<Guard, Error>) -> Result<Resource<GuardResource>, Error> {
-        push(self.table, GuardResource(guard?))
+    fn guard(&mut self, guard: Result<Guard, Error>) -> Answer<Resource<GuardResource>> {
+        Ok(self.table.push(GuardResource(guard?))?)
+    }
+
+    /// What a try has achieved.
+    fn tried(&mut self, guard: Result<Guard, Error>) -> Answer<Option<Resource<GuardResource>>> {
+        match guard {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+            guard => self.guard(guard).map(Some),
+        }
     }
 
     fn start_acquire(
         &mut self,
         lock: &Resource<LockResource>,
         mode: Mode,
-        timeout: Option<Duration>,
-    ) -> Result<Result<Resource<FutureGuardResource>, Error>> {
-        let request = self.table.get(lock)?.0.start_acquire(mode, timeout);
-        Ok(request.and_then(|acquire| {
-            let request = Arc::new(Mutex::new(Request::Waiting(acquire)));
-            push(self.table, FutureGuardResource(request))
-        }))
+        timeout: Option<u64>,
+    ) -> Answer<Resource<FutureGuardResource>> {
+        let lock = &self.table.get(lock)?.0;
+        let acquire = lock.start_acquire(mode, timeout.map(Duration::from_nanos))?;
+        let request = Arc::new(Mutex::new(Request::Waiting(acquire)));
+        Ok(self.table.push(FutureGuardResource(request))?)
     }
 
-    #[expect(clippy::type_complexity, reason = "the shape is that of the interface")]
-    fn get(
-        &mut self,
-        future: &Resource<FutureGuardResource>,
-    ) -> Result<Option<Result<Result<Resource<GuardResource>, Error>, ()>>> {
+    fn last_touched(&mut self, lock: &Resource<LockResource>) -> Answer<Option<Duration>> {
+        let touched = self.table.get(lock)?.0.last_touched()?;
+        // What is before 1970 is long past in any case.
+        let since = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Ok(touched.map(since))
+    }
+
+    fn get(&mut self, future: &Resource<FutureGuardResource>) -> Trappable<Got> {
         let shared = Arc::clone(&self.table.get(future)?.0);
         let mut request = lock(&shared);
         // A poll would take the waker from a pollable that waits.
@@ -78,26 +87,31 @@ impl LocksCtxView<'_> {
         }
         let outcome = std::mem::replace(&mut *request, Request::Taken);
         drop(request);
-        Ok(Some(match outcome {
-            Request::Ended(outcome) => Ok(self.guard(outcome)),
-            Request::Waiting(_) | Request::Taken => Err(()),
-        }))
+        let Request::Ended(outcome) = outcome else {
+            return Ok(Some(Err(())));
+        };
+        match self.guard(outcome) {
+            Ok(guard) => Ok(Some(Ok(Ok(guard)))),
+            Err(CallError::Answer(error)) => Ok(Some(Ok(Err(error)))),
+            Err(CallError::Trap(error)) => Err(error),
+        }
     }
 
-    fn subscribe(
-        &mut self,
-        future: &Resource<FutureGuardResource>,
-    ) -> Result<Resource<DynPollable>> {
-        // An entry of its own, not a child of the future: either may be
-        // dropped first.
-        let ended = Ended(Arc::clone(&self.table.get(future)?.0));
-        let ended = self.table.push(ended)?;
-        subscribe(self.table, ended)
+    /// A pollable with an entry of its own, not a child of what it is made from:
+    /// either may be dropped first.
+    fn pollable<T: Pollable>(&mut self, pollable: T) -> Answer<Resource<DynPollable>> {
+        let pollable = self.table.push(pollable)?;
+        subscribe(self.table, pollable).map_err(|error| {
+            match error.downcast::<wasmtime::component::ResourceTableError>() {
+                Ok(error) => error.into(),
+                Err(error) => CallError::Trap(error),
+            }
+        })
     }
 }
 
 impl preopens::Host for LocksCtxView<'_> {
-    fn get_lockspaces(&mut self) -> Result<Vec<(Resource<LockspaceResource>, String)>> {
+    fn get_lockspaces(&mut self) -> Trappable<Vec<(Resource<LockspaceResource>, String)>> {
         let spaces = self.ctx.spaces.iter().enumerate();
         Ok(spaces
             .map(|(at, (path, _))| (Resource::new_own(at as u32), path.clone()))
@@ -107,7 +121,7 @@ impl preopens::Host for LocksCtxView<'_> {
 
 /// The traits of one of the two sets of bindings, which differ in what may wait.
 macro_rules! translate {
-    ($types:path, { $($acquire:item)* }) => {
+    ($types:path, { $($of_lock:item)* }, { $($of_guard:item)* }) => {
         const _: () = {
             use $types as types;
 
@@ -130,63 +144,84 @@ macro_rules! translate {
             }
 
             impl From<Error> for types::ErrorCode {
-                /// Details stay here: they may name what a guest must not
-                /// learn.
                 fn from(error: Error) -> types::ErrorCode {
                     tracing::debug!(target: "clasp", %error, "answered");
                     match error.kind() {
-                        ErrorKind::WouldBlock => types::ErrorCode::WouldBlock,
-                        ErrorKind::TimedOut => types::ErrorCode::TimedOut,
+                        ErrorKind::Timeout => types::ErrorCode::Timeout,
                         ErrorKind::Deadlock => types::ErrorCode::Deadlock,
                         ErrorKind::Access => types::ErrorCode::Access,
+                        ErrorKind::ReadOnly => types::ErrorCode::ReadOnly,
                         ErrorKind::NotPermitted => types::ErrorCode::NotPermitted,
+                        ErrorKind::FamilyMismatch => types::ErrorCode::FamilyMismatch,
                         ErrorKind::NoEntry => types::ErrorCode::NoEntry,
                         ErrorKind::InvalidName => types::ErrorCode::InvalidName,
+                        ErrorKind::IsDirectory => types::ErrorCode::IsDirectory,
                         ErrorKind::NotAFile => types::ErrorCode::NotAFile,
-                        ErrorKind::LimitExceeded => types::ErrorCode::LimitExceeded,
-                        ErrorKind::Unavailable => types::ErrorCode::Unavailable,
+                        ErrorKind::Quota => types::ErrorCode::Quota,
+                        // Only tries end so, and they are answered with nothing.
+                        ErrorKind::WouldBlock | ErrorKind::Unavailable => {
+                            types::ErrorCode::Unavailable
+                        }
                         ErrorKind::Unsupported => types::ErrorCode::Unsupported,
+                        ErrorKind::Closed => types::ErrorCode::Closed,
+                        ErrorKind::Replaced => types::ErrorCode::Replaced,
                         ErrorKind::Lost => types::ErrorCode::Lost,
                         ErrorKind::Io => types::ErrorCode::Io,
                     }
                 }
             }
 
-            impl types::Host for LocksCtxView<'_> {}
+            impl types::Host for LocksCtxView<'_> {
+                fn convert_error_code(&mut self, error: CallError) -> Trappable<types::ErrorCode> {
+                    match error {
+                        CallError::Answer(error) => Ok(error.into()),
+                        CallError::Trap(error) => Err(error),
+                    }
+                }
+            }
 
             impl types::HostLockspace for LocksCtxView<'_> {
                 fn open(
                     &mut self,
                     space: Resource<LockspaceResource>,
                     name: String,
-                ) -> Result<Result<Resource<LockResource>, types::ErrorCode>> {
-                    Ok(LocksCtxView::open(self, &space, &name).map_err(Into::into))
+                ) -> Answer<Resource<LockResource>> {
+                    LocksCtxView::open(self, &space, &name)
                 }
 
-                fn drop(&mut self, _: Resource<LockspaceResource>) -> Result<()> {
+                fn drop(&mut self, _: Resource<LockspaceResource>) -> Trappable<()> {
                     Ok(())
                 }
             }
 
             impl types::HostLock for LocksCtxView<'_> {
-                fn name(&mut self, lock: Resource<LockResource>) -> Result<String> {
+                fn name(&mut self, lock: Resource<LockResource>) -> Trappable<String> {
                     Ok(self.table.get(&lock)?.0.name().to_owned())
                 }
 
-                $($acquire)*
+                $($of_lock)*
 
                 fn start_acquire(
                     &mut self,
                     lock: Resource<LockResource>,
                     mode: types::Mode,
                     timeout: Option<u64>,
-                ) -> Result<Result<Resource<FutureGuardResource>, types::ErrorCode>> {
-                    let timeout = timeout.map(Duration::from_nanos);
-                    let future = LocksCtxView::start_acquire(self, &lock, mode.into(), timeout)?;
-                    Ok(future.map_err(Into::into))
+                ) -> Answer<Resource<FutureGuardResource>> {
+                    LocksCtxView::start_acquire(self, &lock, mode.into(), timeout)
                 }
 
-                fn drop(&mut self, lock: Resource<LockResource>) -> Result<()> {
+                fn last_touched(
+                    &mut self,
+                    lock: Resource<LockResource>,
+                ) -> Answer<Option<types::Datetime>> {
+                    let touched = LocksCtxView::last_touched(self, &lock)?;
+                    Ok(touched.map(|since| types::Datetime {
+                        seconds: since.as_secs(),
+                        nanoseconds: since.subsec_nanos(),
+                    }))
+                }
+
+                fn drop(&mut self, lock: Resource<LockResource>) -> Trappable<()> {
                     self.table.delete(lock)?;
                     Ok(())
                 }
@@ -196,39 +231,55 @@ macro_rules! translate {
                 fn subscribe(
                     &mut self,
                     future: Resource<FutureGuardResource>,
-                ) -> Result<Resource<DynPollable>> {
-                    LocksCtxView::subscribe(self, &future)
+                ) -> Answer<Resource<DynPollable>> {
+                    let ended = Ended(Arc::clone(&self.table.get(&future)?.0));
+                    self.pollable(ended)
                 }
 
                 fn get(
                     &mut self,
                     future: Resource<FutureGuardResource>,
-                ) -> Result<Option<Result<Result<Resource<GuardResource>, types::ErrorCode>, ()>>>
-                {
+                ) -> Trappable<
+                    Option<Result<Result<Resource<GuardResource>, types::ErrorCode>, ()>>,
+                > {
                     let outcome = LocksCtxView::get(self, &future)?;
                     Ok(outcome.map(|once| once.map(|guard| guard.map_err(Into::into))))
                 }
 
-                fn drop(&mut self, future: Resource<FutureGuardResource>) -> Result<()> {
+                fn drop(&mut self, future: Resource<FutureGuardResource>) -> Trappable<()> {
                     self.table.delete(future)?;
                     Ok(())
                 }
             }
 
             impl types::HostGuard for LocksCtxView<'_> {
-                fn mode(&mut self, guard: Resource<GuardResource>) -> Result<types::Mode> {
+                fn mode(&mut self, guard: Resource<GuardResource>) -> Trappable<types::Mode> {
                     Ok(self.table.get(&guard)?.0.mode().into())
                 }
 
-                fn release(
-                    &mut self,
-                    guard: Resource<GuardResource>,
-                ) -> Result<Result<(), types::ErrorCode>> {
-                    let guard = self.table.delete(guard)?;
-                    Ok(guard.0.release().map_err(Into::into))
+                fn check(&mut self, guard: Resource<GuardResource>) -> Answer<()> {
+                    Ok(self.table.get(&guard)?.0.check()?)
                 }
 
-                fn drop(&mut self, guard: Resource<GuardResource>) -> Result<()> {
+                fn subscribe(
+                    &mut self,
+                    guard: Resource<GuardResource>,
+                ) -> Answer<Resource<DynPollable>> {
+                    let lost = Lost(self.table.get(&guard)?.0.loss());
+                    self.pollable(lost)
+                }
+
+                $($of_guard)*
+
+                fn touch(&mut self, guard: Resource<GuardResource>) -> Answer<()> {
+                    Ok(self.table.get(&guard)?.0.touch()?)
+                }
+
+                fn release(&mut self, guard: Resource<GuardResource>) -> Answer<()> {
+                    Ok(self.table.delete(guard)?.0.release()?)
+                }
+
+                fn drop(&mut self, guard: Resource<GuardResource>) -> Trappable<()> {
                     self.table.delete(guard)?;
                     Ok(())
                 }
@@ -237,52 +288,80 @@ macro_rules! translate {
     };
 }
 
-translate!(super::bindings::types, {
-    async fn try_acquire(
-        &mut self,
-        lock: Resource<LockResource>,
-        mode: types::Mode,
-    ) -> Result<Result<Resource<GuardResource>, types::ErrorCode>> {
-        let guard = self
-            .table
-            .get(&lock)?
-            .0
-            .try_acquire_async(mode.into())
-            .await;
-        Ok(self.guard(guard).map_err(Into::into))
-    }
+translate!(
+    super::bindings::types,
+    {
+        async fn try_acquire(
+            &mut self,
+            lock: Resource<LockResource>,
+            mode: types::Mode,
+        ) -> Answer<Option<Resource<GuardResource>>> {
+            let lock = &self.table.get(&lock)?.0;
+            let guard = lock.try_acquire_async(mode.into()).await;
+            self.tried(guard)
+        }
 
-    async fn acquire(
-        &mut self,
-        lock: Resource<LockResource>,
-        mode: types::Mode,
-        timeout: Option<u64>,
-    ) -> Result<Result<Resource<GuardResource>, types::ErrorCode>> {
-        let timeout = timeout.map(Duration::from_nanos);
-        let guard = self.table.get(&lock)?.0.acquire(mode.into(), timeout).await;
-        Ok(self.guard(guard).map_err(Into::into))
-    }
-});
+        async fn acquire(
+            &mut self,
+            lock: Resource<LockResource>,
+            mode: types::Mode,
+            timeout: Option<u64>,
+        ) -> Answer<Resource<GuardResource>> {
+            let timeout = timeout.map(Duration::from_nanos);
+            let guard = self.table.get(&lock)?.0.acquire(mode.into(), timeout).await;
+            self.guard(guard)
+        }
+    },
+    {
+        async fn downgrade(&mut self, guard: Resource<GuardResource>) -> Answer<()> {
+            Ok(self.table.get_mut(&guard)?.0.downgrade_async().await?)
+        }
 
-translate!(super::bindings::sync::types, {
-    fn try_acquire(
-        &mut self,
-        lock: Resource<LockResource>,
-        mode: types::Mode,
-    ) -> Result<Result<Resource<GuardResource>, types::ErrorCode>> {
-        let guard = self.table.get(&lock)?.0.try_acquire(mode.into());
-        Ok(self.guard(guard).map_err(Into::into))
-    }
+        async fn try_upgrade(&mut self, guard: Resource<GuardResource>) -> Answer<bool> {
+            Ok(self.table.get_mut(&guard)?.0.try_upgrade_async().await?)
+        }
 
-    fn acquire(
-        &mut self,
-        lock: Resource<LockResource>,
-        mode: types::Mode,
-        timeout: Option<u64>,
-    ) -> Result<Result<Resource<GuardResource>, types::ErrorCode>> {
-        let timeout = timeout.map(Duration::from_nanos);
-        let lock = &self.table.get(&lock)?.0;
-        let guard = lock.acquire_blocking(mode.into(), timeout);
-        Ok(self.guard(guard).map_err(Into::into))
+        async fn fencing_token(&mut self, guard: Resource<GuardResource>) -> Answer<u64> {
+            Ok(self.table.get(&guard)?.0.token_async().await?)
+        }
     }
-});
+);
+
+translate!(
+    super::bindings::sync::types,
+    {
+        fn try_acquire(
+            &mut self,
+            lock: Resource<LockResource>,
+            mode: types::Mode,
+        ) -> Answer<Option<Resource<GuardResource>>> {
+            let guard = self.table.get(&lock)?.0.try_acquire(mode.into());
+            self.tried(guard)
+        }
+
+        fn acquire(
+            &mut self,
+            lock: Resource<LockResource>,
+            mode: types::Mode,
+            timeout: Option<u64>,
+        ) -> Answer<Resource<GuardResource>> {
+            let timeout = timeout.map(Duration::from_nanos);
+            let lock = &self.table.get(&lock)?.0;
+            let guard = lock.acquire_blocking(mode.into(), timeout);
+            self.guard(guard)
+        }
+    },
+    {
+        fn downgrade(&mut self, guard: Resource<GuardResource>) -> Answer<()> {
+            Ok(self.table.get_mut(&guard)?.0.downgrade()?)
+        }
+
+        fn try_upgrade(&mut self, guard: Resource<GuardResource>) -> Answer<bool> {
+            Ok(self.table.get_mut(&guard)?.0.try_upgrade()?)
+        }
+
+        fn fencing_token(&mut self, guard: Resource<GuardResource>) -> Answer<u64> {
+            Ok(self.table.get(&guard)?.0.token()?)
+        }
+    }
+);

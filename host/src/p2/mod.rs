@@ -1,16 +1,20 @@
 //! `clasp:locks@0.2.0`, for components of WASI 0.2.
 
 pub mod bindings;
+mod error;
 mod host;
 mod resources;
 
+pub use error::CallError;
 pub use resources::{FutureGuardResource, GuardResource, LockResource, LockspaceResource};
 
-use crate::{LocksView, view::Locks};
+use crate::{Locks, LocksView};
 use wasmtime::component::Linker;
 
 /// Adds the interfaces to the linker of an asynchronous host: a guest that
 /// waits for a lock is suspended.
+///
+/// A store that uses this linker is called by asynchronous functions only.
 ///
 /// # Errors
 /// If the linker has one of them already.

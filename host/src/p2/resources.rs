@@ -1,6 +1,6 @@
 //! What the guest's handles stand for.
 
-use clasp_engine::{Acquire, Error, Guard, Lock};
+use clasp_engine::{Acquire, Error, Guard, Lock, Loss};
 use std::{
     future::{Future, poll_fn},
     pin::Pin,
@@ -67,5 +67,15 @@ pub(super) struct Ended(pub(super) Arc<Mutex<Request>>);
 impl Pollable for Ended {
     async fn ready(&mut self) {
         poll_fn(|cx| lock(&self.0).poll(cx)).await;
+    }
+}
+
+/// Ready when a guard's lock is not held any more.
+pub(super) struct Lost(pub(super) Loss);
+
+#[wasmtime_wasi_io::async_trait]
+impl Pollable for Lost {
+    async fn ready(&mut self) {
+        (&mut self.0).await;
     }
 }

@@ -4,9 +4,15 @@ use clasp_guest::bindings::{
     preopens::get_lockspaces,
     types::{ErrorCode, FutureGuard, Guard as LockGuard, Lock, Lockspace, Mode},
 };
-use clasp_guest::{InterProcessGuard, InterProcessReadGuard, InterProcessReaderWriterLock};
-use clasp_guest::{InterProcessLock, InterProcessWriteGuard};
-use std::{cell::RefCell, fs, time::Duration};
+use clasp_guest::{
+    ErrorKind, InterProcessGuard, InterProcessLock, InterProcessReadGuard,
+    InterProcessReaderWriterLock, InterProcessWriteGuard, NotConverted,
+};
+use std::{
+    cell::RefCell,
+    fs,
+    time::{Duration, SystemTime},
+};
 
 wit_bindgen::generate!({ path: "../wit", world: "actor" });
 
@@ -60,17 +66,21 @@ fn mode(exclusive: bool) -> Mode {
 
 fn name(code: ErrorCode) -> String {
     match code {
-        ErrorCode::WouldBlock => "would-block",
-        ErrorCode::TimedOut => "timed-out",
+        ErrorCode::Timeout => "timeout",
         ErrorCode::Deadlock => "deadlock",
         ErrorCode::Access => "access",
+        ErrorCode::ReadOnly => "read-only",
         ErrorCode::NotPermitted => "not-permitted",
+        ErrorCode::FamilyMismatch => "family-mismatch",
         ErrorCode::NoEntry => "no-entry",
         ErrorCode::InvalidName => "invalid-name",
+        ErrorCode::IsDirectory => "is-directory",
         ErrorCode::NotAFile => "not-a-file",
-        ErrorCode::LimitExceeded => "limit-exceeded",
+        ErrorCode::Quota => "quota",
         ErrorCode::Unavailable => "unavailable",
         ErrorCode::Unsupported => "unsupported",
+        ErrorCode::Closed => "closed",
+        ErrorCode::Replaced => "replaced",
         ErrorCode::Lost => "lost",
         ErrorCode::Io => "io",
         ErrorCode::Other(_) => "other",
@@ -78,26 +88,52 @@ fn name(code: ErrorCode) -> String {
     .into()
 }
 
-/// The name of the one method that says yes.
+/// The same name, for an error of the SDK.
 fn sdk_name(error: clasp_guest::Error) -> String {
-    let names = [
-        (error.is_timed_out(), "timed-out"),
-        (error.is_deadlock(), "deadlock"),
-        (error.is_access(), "access"),
-        (error.is_not_permitted(), "not-permitted"),
-        (error.is_no_entry(), "no-entry"),
-        (error.is_invalid_name(), "invalid-name"),
-        (error.is_not_a_file(), "not-a-file"),
-        (error.is_limit_exceeded(), "limit-exceeded"),
-        (error.is_unavailable(), "unavailable"),
-        (error.is_unsupported(), "unsupported"),
-        (error.is_lost(), "lost"),
-        (error.is_io(), "io"),
-    ];
-    let mut yes = names.iter().filter(|(yes, _)| *yes).map(|(_, name)| *name);
-    let (name, more) = (yes.next(), yes.next());
-    assert!(more.is_none(), "{error} is both {name:?} and {more:?}");
-    name.map_or_else(|| error.to_string(), str::to_owned)
+    match error.kind() {
+        ErrorKind::Timeout => "timeout",
+        ErrorKind::Deadlock => "deadlock",
+        ErrorKind::Access => "access",
+        ErrorKind::ReadOnly => "read-only",
+        ErrorKind::NotPermitted => "not-permitted",
+        ErrorKind::FamilyMismatch => "family-mismatch",
+        ErrorKind::NoEntry => "no-entry",
+        ErrorKind::InvalidName => "invalid-name",
+        ErrorKind::IsDirectory => "is-directory",
+        ErrorKind::NotAFile => "not-a-file",
+        ErrorKind::Quota => "quota",
+        ErrorKind::Unavailable => "unavailable",
+        ErrorKind::Unsupported => "unsupported",
+        ErrorKind::Closed => "closed",
+        ErrorKind::Replaced => "replaced",
+        ErrorKind::Lost => "lost",
+        ErrorKind::Io => "io",
+        _ => return error.to_string(),
+    }
+    .into()
+}
+
+/// Why a lock was not converted.
+fn refusal<G>(refused: &NotConverted<G>) -> String {
+    refused
+        .error()
+        .cloned()
+        .map_or_else(|| "taken".into(), sdk_name)
+}
+
+/// Calls a method that all kinds of guards have, by its names in the SDK and in the
+/// interface.
+macro_rules! on_guard {
+    ($guard:expr, $method:ident) => {
+        with(
+            |s| match s.guards[$guard as usize].as_ref().expect("used up") {
+                Held::Plain(guard) => guard.$method().map_err(sdk_name),
+                Held::Read(guard) => guard.$method().map_err(sdk_name),
+                Held::Write(guard) => guard.$method().map_err(sdk_name),
+                Held::Raw(guard) => guard.$method().map_err(name),
+            },
+        )
+    };
 }
 
 struct Actor;
@@ -162,7 +198,8 @@ impl Guest for Actor {
             s.turn = !s.turn;
             let held = match (&s.locks[lock as usize], exclusive) {
                 (Some(Opened::Raw(lock)), _) => {
-                    Some(Held::Raw(lock.try_acquire(mode(exclusive)).map_err(name)?))
+                    let guard = lock.try_acquire(mode(exclusive)).map_err(name)?;
+                    guard.map(Held::Raw)
                 }
                 (Some(Opened::Sdk(_, rw)), false) => {
                     rw.try_read().map_err(sdk_name)?.map(Held::Read)
@@ -175,7 +212,7 @@ impl Guest for Actor {
                 }
                 (None, _) => panic!("the lock is closed"),
             };
-            let held = held.ok_or("would-block")?;
+            let held = held.ok_or("taken")?;
             Ok(push(&mut s.guards, held))
         })
     }
@@ -185,11 +222,126 @@ impl Guest for Actor {
             Held::Plain(guard) => guard.release().map_err(sdk_name),
             Held::Read(guard) => guard.release().map_err(sdk_name),
             Held::Write(guard) => guard.release().map_err(sdk_name),
-            Held::Raw(guard) => {
-                guard.mode();
-                LockGuard::release(guard).map_err(name)
-            }
+            Held::Raw(guard) => LockGuard::release(guard).map_err(name),
         }
+    }
+
+    fn check(guard: u32) -> Result<(), String> {
+        on_guard!(guard, check)
+    }
+
+    fn touch(guard: u32) -> Result<(), String> {
+        on_guard!(guard, touch)
+    }
+
+    fn is_exclusive(guard: u32) -> bool {
+        with(
+            |s| match s.guards[guard as usize].as_ref().expect("used up") {
+                Held::Plain(_) | Held::Write(_) => true,
+                Held::Read(_) => false,
+                Held::Raw(guard) => guard.mode() == Mode::Exclusive,
+            },
+        )
+    }
+
+    fn downgrade(guard: u32) -> Result<(), String> {
+        let (held, result) = match with(|s| take(&mut s.guards, guard)) {
+            Held::Write(guard) => match guard.downgrade() {
+                Ok(guard) => (Held::Read(guard), Ok(())),
+                Err(refused) => {
+                    let result = Err(refusal(&refused));
+                    (Held::Write(refused.into_guard()), result)
+                }
+            },
+            Held::Raw(guard) => {
+                let result = guard.downgrade().map_err(name);
+                (Held::Raw(guard), result)
+            }
+            Held::Plain(_) | Held::Read(_) => panic!("take it otherwise"),
+        };
+        with(|s| s.guards[guard as usize] = Some(held));
+        result
+    }
+
+    fn try_upgrade(guard: u32) -> Result<bool, String> {
+        let (held, result) = match with(|s| take(&mut s.guards, guard)) {
+            Held::Read(guard) => match guard.try_upgrade() {
+                Ok(guard) => (Held::Write(guard), Ok(true)),
+                Err(refused) => {
+                    let result = match refused.error() {
+                        None => Ok(false),
+                        Some(_) => Err(refusal(&refused)),
+                    };
+                    (Held::Read(refused.into_guard()), result)
+                }
+            },
+            Held::Raw(guard) => {
+                let result = guard.try_upgrade().map_err(name);
+                (Held::Raw(guard), result)
+            }
+            Held::Plain(_) | Held::Write(_) => panic!("take it otherwise"),
+        };
+        with(|s| s.guards[guard as usize] = Some(held));
+        result
+    }
+
+    fn fencing_token(guard: u32) -> Result<u64, String> {
+        with(
+            |s| match s.guards[guard as usize].as_ref().expect("used up") {
+                Held::Plain(guard) => guard.fencing_token().map_err(sdk_name),
+                Held::Write(guard) => guard.fencing_token().map_err(sdk_name),
+                Held::Raw(guard) => guard.fencing_token().map_err(name),
+                Held::Read(_) => panic!("take it raw"),
+            },
+        )
+    }
+
+    fn last_touched(lock: u32) -> Result<Option<u64>, String> {
+        let seconds = |at: SystemTime| {
+            let since = at.duration_since(SystemTime::UNIX_EPOCH);
+            since.expect("after 1970").as_secs()
+        };
+        with(|s| match s.locks[lock as usize].as_ref().expect("closed") {
+            Opened::Raw(lock) => {
+                let touched = lock.last_touched().map_err(name)?;
+                Ok(touched.map(|at| at.seconds))
+            }
+            Opened::Sdk(lock, rw) => {
+                let touched = lock.last_touched().map_err(sdk_name)?;
+                assert_eq!(touched, rw.last_touched().map_err(sdk_name)?);
+                Ok(touched.map(seconds))
+            }
+        })
+    }
+
+    fn is_lost(guard: u32) -> bool {
+        with(
+            |s| match s.guards[guard as usize].as_ref().expect("used up") {
+                Held::Raw(guard) => guard.subscribe().expect("room").ready(),
+                _ => panic!("take it raw"),
+            },
+        )
+    }
+
+    fn wait_for_loss(guard: u32) -> String {
+        let pollable = with(
+            |s| match s.guards[guard as usize].as_ref().expect("used up") {
+                Held::Raw(guard) => guard.subscribe().expect("room"),
+                _ => panic!("take it raw"),
+            },
+        );
+        pollable.block();
+        Self::check(guard).expect_err("it is held")
+    }
+
+    fn drop_guard_before_pollable(guard: u32) {
+        let Held::Raw(guard) = with(|s| take(&mut s.guards, guard)) else {
+            panic!("take it raw");
+        };
+        let pollable = guard.subscribe().expect("room");
+        assert!(!pollable.ready());
+        drop(guard);
+        pollable.block();
     }
 
     fn drop_guard(guard: u32) {
@@ -222,7 +374,7 @@ impl Guest for Actor {
     fn wait(request: u32) -> Result<u32, String> {
         with(|s| {
             let request = s.requests[request as usize].as_ref().expect("dropped");
-            let pollables = [request.subscribe(), request.subscribe()];
+            let pollables = [(); 2].map(|()| request.subscribe().expect("room"));
             pollables[0].block();
             assert!(pollables[1].ready());
         });
@@ -231,7 +383,7 @@ impl Guest for Actor {
 
     fn drop_request_before_pollable(request: u32) {
         let request = with(|s| take(&mut s.requests, request));
-        let pollable = request.subscribe();
+        let pollable = request.subscribe().expect("room");
         drop(request);
         pollable.block();
     }

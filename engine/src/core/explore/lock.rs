@@ -267,7 +267,7 @@ impl Model {
             }
             Event::Withdraw(at) => {
                 self.requests[at].leaves = true;
-                let (id, outcome) = (self.requests[at].id, failed(ErrorKind::TimedOut));
+                let (id, outcome) = (self.requests[at].id, failed(ErrorKind::Timeout));
                 self.core.withdraw(id, Some(outcome), &now, &mut out);
             }
             Event::Abandon(at) => self.abandon(at, &now, &mut out)?,

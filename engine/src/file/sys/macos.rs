@@ -205,11 +205,27 @@ impl Kernel for NativeFile {
 
     fn convert(&self, to: Mode) -> Result<bool, Error> {
         // Where it cannot be done, the next requests wait for an unlock.
-        translated(convert(self.file.as_fd(), to)).map(|done| done.unwrap_or(false))
+        translated(convert(self.file.as_fd(), to))?.ok_or(ErrorKind::Unsupported.into())
     }
 
     fn is_linked(&self) -> Result<bool, Error> {
         translated(is_linked(&self.file))
+    }
+
+    fn touch(&self) -> Result<(), Error> {
+        times::touch(&self.file)
+    }
+
+    fn last_touched(&self) -> Result<Option<SystemTime>, Error> {
+        times::last_touched(&self.file)
+    }
+
+    fn has_tokens(&self) -> bool {
+        true
+    }
+
+    fn token(&self) -> Result<u64, Error> {
+        token::next(&self.file)
     }
 
     fn wait(&self, mode: Mode) -> Result<Arc<dyn Call>, Error> {

@@ -14,6 +14,8 @@ mod macos;
 pub(crate) use macos::*;
 
 #[cfg(all(any(target_os = "linux", target_os = "macos"), not(clasp_unsupported)))]
+mod token;
+#[cfg(all(any(target_os = "linux", target_os = "macos"), not(clasp_unsupported)))]
 mod unix;
 
 #[cfg(all(windows, not(clasp_unsupported)))]

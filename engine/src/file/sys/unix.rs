@@ -19,7 +19,8 @@ pub(crate) fn classify(error: &io::Error) -> Option<ErrorKind> {
     Some(match Errno::from_io_error(error)? {
         Errno::ROFS => ErrorKind::Access,
         Errno::NOTDIR => ErrorKind::NoEntry,
-        Errno::ISDIR | Errno::NXIO | Errno::NODEV => ErrorKind::NotAFile,
+        Errno::ISDIR => ErrorKind::IsDirectory,
+        Errno::NXIO | Errno::NODEV => ErrorKind::NotAFile,
         Errno::NAMETOOLONG => ErrorKind::InvalidName,
         // Symlinks that go round in a circle lead nowhere.
         Errno::LOOP => ErrorKind::NoEntry,

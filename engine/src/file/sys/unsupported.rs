@@ -94,14 +94,6 @@ impl Kernel for NativeFile {
         no()
     }
 
-    fn converts(&self) -> bool {
-        false
-    }
-
-    fn convert(&self, _: Mode) -> Result<bool, Error> {
-        no()
-    }
-
     fn is_linked(&self) -> Result<bool, Error> {
         no()
     }

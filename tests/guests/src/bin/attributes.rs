@@ -1,13 +1,14 @@
 //! Functions with attributes, in a component that was granted `data`.
 
 use clasp_guest::{
-    Error, InterProcessLock, InterProcessReaderWriterLock, ReaderWriterLock, interprocess_locked,
+    Error, ErrorKind, InterProcessLock, InterProcessReaderWriterLock, ReaderWriterLock, interprocess_locked,
     interprocess_read_locked, interprocess_write_locked, read_locked, write_locked,
 };
 use std::{
     future::Future,
     pin::pin,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 const PATH: &str = "data/a.lock";
@@ -28,14 +29,14 @@ fn read_in_time() -> std::io::Result<()> {
     Ok(())
 }
 
-#[interprocess_read_locked(PATH)]
+#[interprocess_read_locked(PATH, panic)]
 fn shared() -> bool {
     // The reader is this component, so it may read again.
     let lock = InterProcessReaderWriterLock::new(PATH).unwrap();
     lock.try_write().unwrap().is_none() && lock.try_read().unwrap().is_some()
 }
 
-#[interprocess_write_locked(PATH)]
+#[interprocess_write_locked(PATH, panic)]
 fn written() -> bool {
     let lock = InterProcessReaderWriterLock::new(PATH).unwrap();
     lock.try_read().unwrap().is_none()
@@ -44,6 +45,42 @@ fn written() -> bool {
 #[interprocess_locked("elsewhere/a.lock")]
 fn not_granted() -> Result<(), Error> {
     unreachable!("it has no lock");
+}
+
+/// What an interface of a component exports.
+#[interprocess_locked(PATH, timeout = PATIENCE, map_err = |error| error.to_string())]
+fn as_text() -> Result<u32, String> {
+    Ok(1)
+}
+
+const PATIENCE: Duration = Duration::from_millis(5);
+
+type Outcome = Result<u32, Box<dyn std::error::Error>>;
+
+/// A name for the type hides nothing.
+#[interprocess_locked(PATH, crate = locks)]
+fn by_alias() -> Outcome {
+    Ok(2)
+}
+
+/// The crate by another name.
+mod locks {
+    pub(crate) use clasp_guest::*;
+}
+
+struct Named {
+    file: &'static str,
+}
+
+impl Named {
+    fn path(&self) -> String {
+        format!("data/{}", self.file)
+    }
+
+    #[interprocess_locked(self.path(), timeout = patience)]
+    fn run(&self, patience: Duration) -> Outcome {
+        Ok(3)
+    }
 }
 
 struct Cache {
@@ -82,23 +119,30 @@ fn main() {
     assert!(shared());
     assert!(written());
     assert!(in_time().is_ok());
+    assert_eq!(as_text(), Ok(1));
+    assert_eq!(by_alias().unwrap(), 2);
+    assert_eq!(Named { file: "b.lock" }.run(PATIENCE).unwrap(), 3);
 
     let lock = InterProcessLock::new(PATH).unwrap();
     let guard = lock.acquire().unwrap();
     // This component holds it itself.
-    assert!(in_time().unwrap_err().is_deadlock());
+    assert_eq!(in_time().unwrap_err().kind(), ErrorKind::Deadlock);
+    assert!(as_text().unwrap_err().contains(PATH));
+    assert!(by_alias().is_err());
+    let named = Named { file: "a.lock" };
+    assert!(named.run(Duration::ZERO).is_err());
     let error = read_in_time().unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::Deadlock);
     assert!(error.to_string().contains(PATH), "{error}");
     drop(guard);
 
     let error = not_granted().unwrap_err();
-    assert!(error.is_not_permitted(), "{error}");
+    assert_eq!(error.kind(), ErrorKind::NotPermitted, "{error}");
     assert!(error.to_string().contains("\"data\""), "{error}");
 
     let cache = Cache {
-        lock: ReaderWriterLock::new(),
-        other: ReaderWriterLock::new(),
+        lock: ReaderWriterLock::default(),
+        other: ReaderWriterLock::default(),
         value: 0.into(),
     };
     now(cache.set(7));

@@ -11,10 +11,11 @@ use crate::{
         Family,
         error::translated,
         kernel::{Call, Kernel},
-        sys::unix,
+        sys::{token, unix},
+        times,
     },
 };
-use std::{fs::File, sync::Arc};
+use std::{fs::File, sync::Arc, time::SystemTime};
 
 /// One open file description.
 pub(crate) struct NativeFile {
@@ -57,6 +58,22 @@ impl Kernel for NativeFile {
 
     fn is_linked(&self) -> Result<bool, Error> {
         translated(unix::is_linked(&self.file))
+    }
+
+    fn touch(&self) -> Result<(), Error> {
+        times::touch(&self.file)
+    }
+
+    fn last_touched(&self) -> Result<Option<SystemTime>, Error> {
+        times::last_touched(&self.file)
+    }
+
+    fn has_tokens(&self) -> bool {
+        true
+    }
+
+    fn token(&self) -> Result<u64, Error> {
+        token::next(&self.file)
     }
 
     fn comes_back(&self) -> bool {

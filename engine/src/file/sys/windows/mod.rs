@@ -58,7 +58,7 @@ pub(crate) fn classify(error: &io::Error) -> Option<ErrorKind> {
         | ERROR_STOPPED_ON_SYMLINK
         // Symlinks that go round in a circle lead nowhere.
         | ERROR_TOO_MANY_LINKS => ErrorKind::NoEntry,
-        ERROR_DIRECTORY_NOT_SUPPORTED => ErrorKind::NotAFile,
+        ERROR_DIRECTORY_NOT_SUPPORTED => ErrorKind::IsDirectory,
         ERROR_INVALID_NAME | ERROR_FILENAME_EXCED_RANGE | ERROR_BUFFER_OVERFLOW => {
             ErrorKind::InvalidName
         }

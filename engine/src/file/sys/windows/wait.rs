@@ -14,11 +14,13 @@ use crate::{
         Family, FileSystem,
         error::{translate, translated},
         kernel::{Call, Done, Kernel, Waited},
+        times,
     },
 };
 use std::{
     fs::File,
     sync::{Arc, OnceLock},
+    time::SystemTime,
 };
 
 /// One open file.
@@ -57,18 +59,16 @@ impl Kernel for NativeFile {
         translated(is_free(&self.file, self.family))
     }
 
-    fn converts(&self) -> bool {
-        // Not yet: a shared lock can be laid over an exclusive one, which the
-        // next unlock then takes away.
-        false
-    }
-
-    fn convert(&self, _: Mode) -> Result<bool, Error> {
-        Ok(false)
-    }
-
     fn is_linked(&self) -> Result<bool, Error> {
         translated(identity::is_linked(&self.file))
+    }
+
+    fn touch(&self) -> Result<(), Error> {
+        times::touch(&self.file)
+    }
+
+    fn last_touched(&self) -> Result<Option<SystemTime>, Error> {
+        times::last_touched(&self.file)
     }
 
     fn wait(&self, mode: Mode) -> Result<Arc<dyn Call>, Error> {

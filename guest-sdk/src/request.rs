@@ -1,0 +1,57 @@
+//! Requests that do not block.
+
+use crate::{
+    Error,
+    raw::{RawGuard, RawRequest},
+};
+use std::fmt;
+
+/// A request for a lock that was started; `G` is its guard.
+///
+/// Dropping it withdraws the request. If the lock was granted meanwhile, it is
+/// released.
+///
+/// A grant that is not looked at for 100 to 200 ms goes to the next request. This one
+/// keeps its place, and has its turn when it is looked at again.
+#[must_use = "dropping the request withdraws it"]
+pub struct Request<G> {
+    request: RawRequest,
+    guard: fn(RawGuard) -> G,
+}
+
+impl<G> Request<G> {
+    pub(crate) fn new(request: RawRequest, guard: fn(RawGuard) -> G) -> Request<G> {
+        Request { request, guard }
+    }
+
+    /// `None` while the request waits. Then, once, its outcome.
+    pub fn get(&mut self) -> Option<Result<G, Error>> {
+        let outcome = self.request.get()?;
+        Some(outcome.map(self.guard))
+    }
+
+    /// A pollable that is ready once [`get`](Self::get) has an answer. It may outlive
+    /// the request.
+    ///
+    /// # Errors
+    /// [`Quota`](crate::ErrorKind::Quota) if the host has no room for it.
+    #[cfg(target_family = "wasm")]
+    pub fn pollable(&self) -> Result<wasip2::io::poll::Pollable, Error> {
+        self.request.pollable()
+    }
+
+    /// Waits for the outcome while other tasks go on.
+    ///
+    /// # Errors
+    /// As the call that started the request.
+    #[cfg(feature = "wstd")]
+    pub async fn wait(mut self) -> Result<G, Error> {
+        self.request.wait().await.map(self.guard)
+    }
+}
+
+impl<G> fmt::Debug for Request<G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request").finish_non_exhaustive()
+    }
+}
