@@ -3,12 +3,17 @@
 
 use clasp_host::LockManager;
 use clasp_tests::{Host, Setup, each_guest_has_a_test_in, guest, run_command, start};
-use std::{fs, path::Path};
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::Path,
+    process::Stdio,
+};
 use wasmtime_wasi::I32Exit;
 
 /// The tests, by the names of their guests.
 mod programs {
-    pub(super) use super::{actor, attributes, counter, exits, hello, ledger, plugin};
+    pub(super) use super::{actor, attributes, counter, exits, hello, ledger, plugin, tasks};
 }
 
 each_guest_has_a_test_in!(programs);
@@ -107,6 +112,28 @@ fn ledger() {
     let total = ledger(&["total", "data/ledger"]).unwrap();
     assert!(total.contains("\"total\":40}"), "{total}");
     assert!(ledger(&["move", "data/ledger"]).is_err());
+}
+
+/// Tasks of a guest wait for a lock that another guest holds, and go on.
+#[test]
+fn tasks() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut holder = data(folder.path()).actor(Host::Sync);
+    let lock = holder.open("data/a.lock").unwrap();
+    let guard = holder.acquire(lock, true, None).unwrap();
+    let grant = format!("{}::data", folder.path().display());
+    let mut run = clasp_tests::clasp();
+    run.args(["run", "--locks", &grant])
+        .arg(guest("tasks"))
+        .arg("data/a.lock")
+        .stdout(Stdio::piped());
+    let mut running = run.spawn().unwrap();
+    let mut lines = BufReader::new(running.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "waiting");
+    holder.release(guard).unwrap();
+    assert_eq!(lines.next().unwrap().unwrap(), "done");
+    assert!(running.wait().unwrap().success());
+    assert!(holder.try_acquire(lock, true).is_ok());
 }
 
 /// The plugin's own embedding is run, as a user would.

@@ -1,8 +1,9 @@
 //! Functions with attributes, in a component that was granted `data`.
 
 use clasp_guest::{
-    Error, ErrorKind, InterProcessLock, InterProcessReaderWriterLock, ReaderWriterLock, interprocess_locked,
-    interprocess_read_locked, interprocess_write_locked, read_locked, write_locked,
+    Error, ErrorKind, InterProcessLock, InterProcessReaderWriterLock, ReaderWriterLock,
+    interprocess_locked, interprocess_read_locked, interprocess_write_locked, read_locked,
+    write_locked,
 };
 use std::{
     future::Future,

@@ -1,0 +1,233 @@
+//! The SDK on the developer's machine, over the engine.
+#![cfg(all(not(target_family = "wasm"), feature = "native"))]
+#![allow(missing_docs, reason = "tests")]
+
+use clasp_guest::{
+    ErrorKind, InterProcessLock, InterProcessReaderWriterLock, LockedFile, Periodic,
+    interprocess_locked,
+};
+use std::{
+    fs::{self, File},
+    io::{Read, Seek, Write},
+    path::Path,
+    sync::mpsc,
+    thread,
+    time::{Duration, SystemTime},
+};
+
+#[test]
+fn a_thread_waits_for_another_and_not_for_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.lock");
+    let lock = InterProcessLock::new(&path).unwrap();
+    let guard = lock.acquire().unwrap();
+    assert_eq!(lock.acquire().unwrap_err().kind(), ErrorKind::Deadlock);
+    assert!(lock.try_acquire().unwrap().is_none());
+    thread::scope(|scope| {
+        let (send, receive) = mpsc::channel();
+        let other = scope.spawn({
+            let lock = &lock;
+            move || {
+                let error = lock.acquire_timeout(Duration::ZERO).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Timeout);
+                send.send(()).unwrap();
+                // It outlives its thread.
+                lock.acquire().unwrap()
+            }
+        });
+        receive.recv().unwrap();
+        guard.release().unwrap();
+        let guard = other.join().unwrap();
+        guard.check().unwrap();
+        assert!(lock.try_acquire().unwrap().is_none());
+    });
+    assert!(lock.try_acquire().unwrap().is_some());
+}
+
+#[test]
+fn guards_convert_and_tokens_increase() {
+    let folder = tempfile::tempdir().unwrap();
+    let lock = InterProcessReaderWriterLock::new(folder.path().join("a.lock")).unwrap();
+    let writing = lock.write().unwrap();
+    let first = writing.fencing_token();
+    let reading = writing.downgrade().unwrap();
+    let beside = lock.try_read().unwrap().unwrap();
+    let refused = reading.try_upgrade().unwrap_err();
+    assert!(refused.error().is_none(), "{refused}");
+    drop(beside);
+    let writing = refused.into_guard().try_upgrade().unwrap();
+    assert!(lock.try_read().unwrap().is_none());
+    match (first, writing.fencing_token()) {
+        (Ok(first), Ok(second)) => assert!(second > first),
+        (first, second) => {
+            // Not every file system has attributes.
+            for error in [first.unwrap_err(), second.unwrap_err()] {
+                assert_eq!(error.kind(), ErrorKind::Unsupported);
+            }
+        }
+    }
+    writing.release().unwrap();
+    assert_eq!(
+        lock.with_read(|| 1).unwrap() + lock.with_write(|| 2).unwrap(),
+        3
+    );
+}
+
+#[test]
+fn errors_have_kinds_and_name_their_lock() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("dir")).unwrap();
+    for (name, kind) in [
+        ("dir", ErrorKind::IsDirectory),
+        ("missing/a", ErrorKind::NoEntry),
+        ("dir/../a", ErrorKind::InvalidName),
+    ] {
+        let path = folder.path().join(name);
+        let error = InterProcessLock::new(&path).unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        assert_eq!(Path::new(error.lock()), path);
+        assert!(
+            error
+                .to_string()
+                .contains(name.split('/').next_back().unwrap())
+        );
+    }
+    assert_eq!(
+        InterProcessLock::new("").unwrap_err().kind(),
+        ErrorKind::InvalidName
+    );
+    let deep = folder.path().join("new/and/deep/a.lock");
+    let lock = InterProcessLock::create_dirs(&deep).unwrap();
+    lock.with(|| assert!(deep.exists())).unwrap();
+    let error = InterProcessLock::create_dirs(deep.join("b")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NoEntry, "{error}");
+}
+
+#[test]
+fn a_file_that_was_replaced_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.lock");
+    let lock = InterProcessLock::new(&path).unwrap();
+    let guard = lock.acquire().unwrap();
+    fs::rename(&path, folder.path().join("old")).unwrap();
+    File::create(&path).unwrap();
+    assert_eq!(guard.check().unwrap_err().kind(), ErrorKind::Replaced);
+    assert_eq!(guard.release().unwrap_err().kind(), ErrorKind::Replaced);
+    lock.acquire().unwrap().release().unwrap();
+}
+
+// On Windows a locked byte cannot be read by another handle.
+#[cfg(unix)]
+#[test]
+fn threads_count_in_a_locked_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("count");
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..50 {
+                    let mut file = LockedFile::open(&path).unwrap();
+                    let mut text = String::new();
+                    file.read_to_string(&mut text).unwrap();
+                    let count: u32 = text.parse().unwrap_or(0);
+                    file.rewind().unwrap();
+                    write!(file, "{}", count + 1).unwrap();
+                }
+            });
+        }
+    });
+    let mut file = LockedFile::open_shared(&path).unwrap();
+    let error = LockedFile::open_timeout(&path, Duration::ZERO).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+    let mut text = String::new();
+    file.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "200");
+    file.close().unwrap();
+}
+
+#[test]
+fn a_job_runs_at_most_once_per_interval() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("job.lock");
+    let hour = Duration::from_secs(3600);
+    let job = Periodic::new(&path, hour).unwrap();
+    let at = |time| {
+        File::options()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_modified(time)
+    };
+    assert_eq!(job.run(|| 1).unwrap(), Some(1));
+    assert_eq!(job.run(|| 2).unwrap(), None);
+    // Another process has run it, or is about to.
+    at(SystemTime::now() - 2 * hour).unwrap();
+    let lock = InterProcessLock::new(&path).unwrap();
+    let guard = lock.acquire().unwrap();
+    assert_eq!(job.run(|| 3).unwrap(), None);
+    drop(guard);
+    assert_eq!(job.run(|| 4).unwrap(), Some(4));
+    // A clock that was wrong once stops nothing.
+    at(SystemTime::now() + 2 * hour).unwrap();
+    assert_eq!(job.run(|| 5).unwrap(), Some(5));
+    assert_eq!(job.run(|| 6).unwrap(), None);
+    let every_time = Periodic::new(&path, Duration::ZERO).unwrap();
+    assert_eq!(every_time.run(|| 7).unwrap(), Some(7));
+}
+
+#[test]
+fn attributes_lock_natively() {
+    #[interprocess_locked(path, timeout = Duration::from_secs(60))]
+    fn locked(path: &Path) -> Result<bool, clasp_guest::Error> {
+        Ok(InterProcessLock::new(path)?.try_acquire()?.is_none())
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.lock");
+    assert!(locked(&path).unwrap());
+    let _guard = InterProcessLock::new(&path).unwrap().acquire().unwrap();
+    assert_eq!(locked(&path).unwrap_err().kind(), ErrorKind::Deadlock);
+}
+
+#[cfg(feature = "wstd")]
+#[test]
+fn tasks_wait_for_locks() {
+    use std::{
+        future::Future,
+        pin::pin,
+        sync::Arc,
+        task::{Context, Poll, Wake, Waker},
+    };
+
+    struct Unpark(thread::Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    fn block_on<F: Future>(future: F) -> F::Output {
+        let waker = Waker::from(Arc::new(Unpark(thread::current())));
+        let mut future = pin!(future);
+        loop {
+            match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+                Poll::Ready(output) => return output,
+                Poll::Pending => thread::park(),
+            }
+        }
+    }
+
+    let folder = tempfile::tempdir().unwrap();
+    let lock = InterProcessReaderWriterLock::new(folder.path().join("a.lock")).unwrap();
+    let reading = block_on(lock.read_async()).unwrap();
+    let mut request = lock.start_write(None).unwrap();
+    assert!(request.get().is_none());
+    drop(reading);
+    let writing = block_on(request.wait()).unwrap();
+    let mut timed = lock.start_read(Some(Duration::ZERO));
+    let error = match &mut timed {
+        Ok(request) => request.get().unwrap().unwrap_err(),
+        Err(error) => error.clone(),
+    };
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    drop(writing);
+    block_on(lock.write_async()).unwrap().release().unwrap();
+}

@@ -1,0 +1,44 @@
+//! Tasks of one component that wait for locks between processes, on the executor of
+//! wstd. `tasks LOCK` is run while another process holds the lock.
+
+use clasp_guest::{ErrorKind, InterProcessLock, InterProcessReaderWriterLock};
+use std::cell::Cell;
+use wstd::{
+    future::FutureExt as _,
+    runtime::block_on,
+    time::{Duration, Timer},
+};
+
+fn main() {
+    let path = std::env::args().nth(1).expect("usage: tasks LOCK");
+    block_on(async {
+        let lock = InterProcessLock::new(&path).unwrap();
+        assert!(lock.try_acquire().unwrap().is_none(), "the test holds it");
+        // Another task goes on while this one waits.
+        let turns = Cell::new(0);
+        let others = async {
+            for _ in 0..5 {
+                Timer::after(Duration::from_millis(1)).wait().await;
+                turns.set(turns.get() + 1);
+            }
+        };
+        let mut request = lock
+            .start_acquire(Some(std::time::Duration::from_millis(1)))
+            .unwrap();
+        assert!(request.get().is_none());
+        let error = request.wait().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout);
+        others.await;
+        assert_eq!(turns.get(), 5);
+        // A future that is dropped has withdrawn its request.
+        let given_up = lock.acquire_async().timeout(Duration::from_millis(5)).await;
+        assert!(given_up.is_err());
+        println!("waiting");
+        let guard = lock.acquire_async().await.unwrap();
+        guard.release().unwrap();
+        let shared = InterProcessReaderWriterLock::new(&path).unwrap();
+        let (one, two) = (shared.read_async().await, shared.read_async().await);
+        drop((one.unwrap(), two.unwrap()));
+        println!("done");
+    });
+}
