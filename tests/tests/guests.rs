@@ -13,7 +13,9 @@ use wasmtime_wasi::I32Exit;
 
 /// The tests, by the names of their guests.
 mod programs {
-    pub(super) use super::{actor, attributes, counter, exits, hello, ledger, plugin, tasks};
+    pub(super) use super::{
+        actor, attributes, counter, exits, fencing, hello, ledger, periodic, plugin, tasks,
+    };
 }
 
 each_guest_has_a_test_in!(programs);
@@ -89,6 +91,41 @@ fn exits() {
         .arg("7");
     assert_eq!(run.status().unwrap().code(), Some(code));
     assert!(other.try_acquire(lock, true).is_ok());
+}
+
+#[test]
+fn fencing() {
+    let folder = tempfile::tempdir().unwrap();
+    match run_command(data(folder.path()), "fencing", &[]) {
+        Ok(printed) => assert_eq!(
+            printed,
+            "refused \"first\": a later holder has written; the value is \"second\"\n"
+        ),
+        // Not every system has what keeps tokens.
+        Err(error) => {
+            let mut actor = data(folder.path()).actor(Host::Sync);
+            let lock = actor.open("data/a.lock").unwrap();
+            let guard = actor.acquire(lock, true, None).unwrap();
+            let refused = actor.fencing_token(guard);
+            assert_eq!(refused, Err("unsupported".into()), "{error}");
+        }
+    }
+}
+
+#[test]
+fn periodic() {
+    let folder = tempfile::tempdir().unwrap();
+    let temporary = folder.path().join("old.tmp");
+    for (seconds, told) in [
+        ("3600", "removed 1 temporary files\n"),
+        ("3600", "not due\n"),
+        ("0", "removed 1 temporary files\n"),
+    ] {
+        fs::write(&temporary, "").unwrap();
+        let printed = run_command(data(folder.path()), "periodic", &[seconds]).unwrap();
+        assert_eq!(printed, told);
+        assert_eq!(temporary.exists(), told == "not due\n");
+    }
 }
 
 #[test]
