@@ -11,7 +11,7 @@ mod process;
 pub use actor::{Actor, Host, Setup, guest, run_command};
 pub use built::target;
 pub use clasp_engine::testing::conformance::{
-    LIVENESS_TIMEOUT, STILL_BLOCKED, remove_name, waits_need_threads,
+    LIVENESS_TIMEOUT, STILL_BLOCKED, keeps_creation_times, remove_name, waits_need_threads,
 };
 pub use process::{Opponent, Process, clasp, python};
 

@@ -7,6 +7,7 @@ pub(crate) mod kernel;
 mod order;
 pub(crate) mod resource;
 pub(crate) mod sys;
+#[allow(dead_code, reason = "a system without locks touches nothing")]
 mod times;
 
 pub use family::Family;

@@ -1,11 +1,11 @@
 //! When a lock file was last touched (S14): its time of last modification, which
 //! other programs can read and set as well.
 
-use super::error::translated;
+use super::{error::translated, sys};
 use crate::Error;
 use fs_set_times::{SetTimes, SystemTimeSpec};
 use std::{
-    fs::File,
+    fs::{File, Metadata},
     io,
     time::{Duration, SystemTime},
 };
@@ -24,8 +24,8 @@ fn set(file: &File) -> io::Result<()> {
     SetTimes::set_times(file, None, Some(SystemTimeSpec::SymbolicNow))?;
     for step in STEPS {
         let found = file.metadata()?;
-        match found.created() {
-            Ok(created) if found.modified()? == created => {
+        match created(&found) {
+            Some(created) if found.modified()? == created => {
                 let later = SystemTimeSpec::Absolute(created + step);
                 SetTimes::set_times(file, None, Some(later))?;
             }
@@ -41,8 +41,12 @@ fn set(file: &File) -> io::Result<()> {
 pub(super) fn last_touched(file: &File) -> Result<Option<SystemTime>, Error> {
     let found = translated(file.metadata())?;
     let modified = translated(found.modified())?;
-    let untouched = matches!(found.created(), Ok(created) if created == modified);
-    Ok((!untouched).then_some(modified))
+    Ok((created(&found) != Some(modified)).then_some(modified))
+}
+
+/// When the file was created, if that is known.
+fn created(found: &Metadata) -> Option<SystemTime> {
+    found.created().ok().filter(|_| sys::keeps_creation_times())
 }
 
 #[cfg(test)]
@@ -55,7 +59,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.lock");
         let file = File::create(&path).unwrap();
-        if file.metadata().unwrap().created().is_err() {
+        if created(&file.metadata().unwrap()).is_none() {
+            assert!(last_touched(&file).unwrap().is_some());
             return;
         }
         assert_eq!(last_touched(&file).unwrap(), None);

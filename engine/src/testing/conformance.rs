@@ -12,7 +12,7 @@ use crate::{
     Ceilings, Error, ErrorKind, Grant, Guard, Limits, Lock, LockManager, Mode, Owner,
     backend::Space, testing::TestLine,
 };
-pub use files::{remove_name, waits_need_threads};
+pub use files::{keeps_creation_times, remove_name, waits_need_threads};
 
 use Mode::{Exclusive, Shared};
 use guards::*;

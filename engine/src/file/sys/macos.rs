@@ -13,14 +13,18 @@ pub(crate) use super::{
     unix::{check_name, classify, is_read_only, look_up, numbers, prepare, set_creation_mode},
 };
 
-use super::unix::{is_linked, operation};
+use super::{
+    token,
+    unix::{is_linked, operation},
+};
 use crate::{
-    Error, Mode,
+    Error, ErrorKind, Mode,
     backend::Cancel,
     file::{
         Family, FileSystem, Order,
         error::{translate, translated},
         kernel::{Call, Kernel, Waited},
+        times,
     },
 };
 use rustix::{
@@ -35,7 +39,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 /// The default first; all are the same.

@@ -14,6 +14,12 @@ pub fn waits_need_threads() -> bool {
     cfg!(not(windows)) || wine().is_some()
 }
 
+/// Whether a file's time of creation is what it says. Where it is not, a lock file
+/// counts as touched when it was created.
+pub fn keeps_creation_times() -> bool {
+    wine().is_none()
+}
+
 /// Takes a file's name away at once, also while programs have the file open.
 ///
 /// Windows and Unix do so when a file is removed. Wine 8.0 waits until the last

@@ -13,6 +13,7 @@ pub(crate) use identity::{file_system, look_up, numbers};
 #[cfg(feature = "conformance")]
 pub(crate) use lock::{try_lock, unlock};
 pub(crate) use names::check_name;
+pub(super) use polled::is_needed as is_wine;
 pub(crate) use wait::NativeFile;
 #[cfg(feature = "conformance")]
 pub(crate) use wait::lock;
