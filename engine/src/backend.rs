@@ -18,7 +18,7 @@
 //!
 //! Every back end passes the suite in `testing::conformance`.
 
-use crate::{Error, LockName, Mode};
+use crate::{Error, ErrorKind, LockName, Mode};
 use std::{
     fmt,
     sync::{Arc, Weak},
@@ -91,7 +91,7 @@ pub trait Space: Send + Sync + 'static {
     ///
     /// # Errors
     /// Whatever keeps it from opening. Nothing is created then.
-    /// [`Quota`](crate::ErrorKind::Quota) for a lock that `may_create` alone keeps
+    /// [`Quota`](ErrorKind::Quota) for a lock that `may_create` alone keeps
     /// from being created.
     fn open(&self, name: &LockName, access: Access, may_create: bool) -> Result<Opened, Error>;
 
@@ -340,19 +340,19 @@ pub trait Resource: Send + Sync + 'static {
     /// Notes that the lock is used now (S14). May be called during an operation.
     ///
     /// # Errors
-    /// [`Unsupported`](crate::ErrorKind::Unsupported), the default, where no time can
+    /// [`Unsupported`](ErrorKind::Unsupported), the default, where no time can
     /// be kept, and whatever keeps it from being noted.
     fn touch(&self) -> Result<(), Error> {
-        Err(crate::ErrorKind::Unsupported.into())
+        Err(ErrorKind::Unsupported.into())
     }
 
     /// When the lock was last touched, by the clock of what keeps it; `None` if it
     /// never was. May be called during an operation.
     ///
     /// # Errors
-    /// [`Unsupported`](crate::ErrorKind::Unsupported), the default, where no time is
+    /// [`Unsupported`](ErrorKind::Unsupported), the default, where no time is
     /// kept, and whatever keeps it from being read.
     fn last_touched(&self) -> Result<Option<SystemTime>, Error> {
-        Err(crate::ErrorKind::Unsupported.into())
+        Err(ErrorKind::Unsupported.into())
     }
 }

@@ -129,6 +129,21 @@ impl Cause {
     }
 }
 
+/// Of what `std` answers about the directories of a path.
+impl From<io::Error> for Cause {
+    fn from(error: io::Error) -> Cause {
+        let kind = match error.kind() {
+            // A file stands where a directory should.
+            io::ErrorKind::NotFound
+            | io::ErrorKind::NotADirectory
+            | io::ErrorKind::AlreadyExists => ErrorKind::NoEntry,
+            io::ErrorKind::PermissionDenied => ErrorKind::Access,
+            _ => ErrorKind::Io,
+        };
+        Cause::new(kind, error.to_string())
+    }
+}
+
 impl From<ErrorKind> for Cause {
     fn from(kind: ErrorKind) -> Cause {
         Cause { kind, text: None }

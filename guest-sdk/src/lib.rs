@@ -39,7 +39,7 @@
 //!   a lock again which it holds is refused with
 //!   [`Deadlock`](ErrorKind::Deadlock); another thread waits for it. A guard that is
 //!   sent to another thread still counts as held by the thread that acquired it.
-//! - The last component of a path must not be a symbolic link to another directory.
+//! - A symbolic link at the end of a path must not lead out of its directory.
 //!
 //! The feature `native`, on by default, does this. Without it, opening a lock answers
 //! [`Unsupported`](ErrorKind::Unsupported) there.
@@ -54,8 +54,10 @@
 //!
 //! # Versions
 //!
-//! This crate needs Rust 1.85 for wasm, the version of `clasp-engine` (1.95) for the
-//! feature `native`, and that of `wstd` (1.91) for the feature `wstd`.
+//! For wasm this crate asks for Rust 1.85, as wit-bindgen does; the feature `async` for
+//! that of `wasip2` (1.87), `wstd` for that of the crate `wstd` (1.91), and `native` for
+//! that of `clasp-engine` (1.95). The tests run with 1.95 and the toolchain for guests;
+//! for 1.85, clippy checks which items of `std` are used.
 //!
 //! # Which lock a path names
 //!

@@ -10,7 +10,7 @@ use std::{
     io,
     ops::{Deref, DerefMut},
     path::Path,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// How often a file is opened again that others replace meanwhile. More is no
@@ -76,8 +76,10 @@ impl LockedFile {
         let lock = RawLock::open(path)?;
         let mut options = OpenOptions::new();
         options.read(true).write(mode == Mode::Exclusive);
+        let begun = Instant::now();
         for _ in 0..REOPEN_LIMIT {
-            let guard = lock.acquire(mode, timeout)?;
+            let left = timeout.map(|timeout| timeout.saturating_sub(begun.elapsed()));
+            let guard = lock.acquire(mode, left)?;
             let opened = options.open(path);
             // Another file may have taken the path since the lock was granted.
             match guard.check() {

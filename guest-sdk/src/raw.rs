@@ -3,9 +3,10 @@
 use crate::{
     Error, ErrorKind,
     backend::{self, Mode},
+    error::Cause,
 };
 use std::{
-    fs, io,
+    fs,
     path::Path,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -42,19 +43,10 @@ impl RawLock {
     /// Opens a lock and creates the directories of its path.
     pub(crate) fn create_dirs(path: &Path) -> Result<RawLock, Error> {
         let parent = path.parent().unwrap_or(Path::new(""));
-        if let Err(error) = fs::create_dir_all(parent) {
-            let kind = match error.kind() {
-                io::ErrorKind::PermissionDenied => ErrorKind::Access,
-                io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => ErrorKind::NoEntry,
-                _ => ErrorKind::Io,
-            };
-            let cause = crate::error::Cause::new(
-                kind,
-                format!("cannot create the directories of the path: {error}"),
-            );
-            return Err(Error::new(&path.to_string_lossy().into(), cause));
+        match fs::create_dir_all(parent) {
+            Ok(()) => RawLock::open(path),
+            Err(error) => Err(Error::new(&path.to_string_lossy().into(), error)),
         }
-        RawLock::open(path)
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -108,7 +100,7 @@ impl RawGuard {
         Path::new(&*self.path)
     }
 
-    fn told<T>(&self, result: Result<T, crate::error::Cause>) -> Result<T, Error> {
+    fn told<T>(&self, result: Result<T, Cause>) -> Result<T, Error> {
         result.map_err(|cause| Error::new(&self.path, cause))
     }
 
@@ -161,10 +153,7 @@ pub(crate) struct RawRequest {
 
 #[cfg(feature = "async")]
 impl RawRequest {
-    fn told(
-        &self,
-        outcome: Result<backend::Guard, crate::error::Cause>,
-    ) -> Result<RawGuard, Error> {
+    fn told(&self, outcome: Result<backend::Guard, Cause>) -> Result<RawGuard, Error> {
         match outcome {
             Ok(guard) => Ok(RawGuard {
                 path: Arc::clone(&self.path),

@@ -71,12 +71,27 @@
 //!
 //! A world of yours that imports `clasp:locks` uses the bindings of this crate:
 //!
-//! ```ignore
-//! wasmtime::component::bindgen!({
-//!     world: "my:plugin/plugin",
-//!     with: { "clasp:locks": clasp_host::p2::bindings },
-//! });
 //! ```
+//! wasmtime::component::bindgen!({
+//!     inline: "
+//!         package my:plugins;
+//!         world plugin {
+//!             import clasp:locks/types@0.2.0;
+//!             import clasp:locks/preopens@0.2.0;
+//!             export run: func();
+//!         }
+//!     ",
+//!     path: "wit/p2",
+//!     with: {
+//!         "clasp:locks": clasp_host::p2::bindings::sync,
+//!         "clasp:locks/preopens": clasp_host::p2::bindings::preopens,
+//!     },
+//!     require_store_data_send: true,
+//! });
+//! # fn main() {}
+//! ```
+//!
+//! In an asynchronous host, `clasp_host::p2::bindings` serves both.
 //!
 //! # What this crate does to your process
 //!

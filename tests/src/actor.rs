@@ -254,7 +254,7 @@ calls! {
     fencing_token / call_fencing_token(guard: u32) -> Result<u64, String>;
     touch / call_touch(guard: u32) -> Result<(), String>;
     last_touched / call_last_touched(lock: u32) -> Result<Option<u64>, String>;
-    is_lost / call_is_lost(guard: u32) -> bool;
+    is_lost / call_is_lost(guard: u32) -> Result<bool, String>;
     wait_for_loss / call_wait_for_loss(guard: u32) -> String;
     drop_guard_before_pollable / call_drop_guard_before_pollable(guard: u32) -> ();
     start / call_start(lock: u32, exclusive: bool, timeout_ms: Option<u32>) -> Result<u32, String>;

@@ -487,10 +487,10 @@ fn a_guard_says_that_it_is_lost() {
         let raw = a.open_raw(0, "a.lock").unwrap();
         let guard = a.acquire(raw, true, None).unwrap();
         a.check(guard).unwrap();
-        assert!(!a.is_lost(guard));
+        assert_eq!(a.is_lost(guard), Ok(false));
         remove_name(&world.path().join("a.lock"));
         assert_eq!(error(a.check(guard)), "replaced");
-        assert!(!a.is_lost(guard));
+        assert_eq!(a.is_lost(guard), Ok(false));
         a.drop_guard_before_pollable(guard);
         let guard = a.acquire(raw, true, None).unwrap();
         let handle = a.locks_handle();
@@ -508,13 +508,20 @@ fn a_full_table_is_an_error_value() {
         let (mut a, lock) = world.actor(host);
         let raw = a.open_raw(0, "a.lock").unwrap();
         let guard = a.acquire(raw, false, None).unwrap();
+        let other_guard = a.acquire(raw, false, None).unwrap();
         a.fill_table();
         assert_eq!(error(a.acquire(lock, false, None)), "quota");
         assert_eq!(error(a.try_acquire(lock, false)), "quota");
         assert_eq!(error(a.open("data/b.lock")), "quota");
         assert_eq!(error(a.start(raw, false, None)), "quota");
+        assert_eq!(error(a.is_lost(guard)), "quota");
         a.release(guard).unwrap();
-        // The request that found no room holds nothing.
+        // A pollable takes two entries, and leaves the one that is free.
+        assert_eq!(error(a.is_lost(other_guard)), "quota");
+        let guard = a.acquire(raw, false, None).unwrap();
+        a.release(guard).unwrap();
+        a.release(other_guard).unwrap();
+        // The requests that found no room hold nothing.
         let (mut b, other) = world.actor(host);
         assert!(b.try_acquire(other, true).is_ok());
     }

@@ -148,18 +148,12 @@ fn dependencies(_: bool) -> Result<()> {
         }
     }
     // An embedder chooses the compiler, or runs compiled components without one.
-    let tree = [
-        "tree",
-        "--package",
-        "clasp-host",
-        "--edges",
-        "normal",
-        "--locked",
-    ];
-    let tree = capture(cargo(tree[0]).args(&tree[1..]).args(["--prefix", "none"]))?;
-    let compiler = tree
-        .lines()
-        .find(|line| line.starts_with("cranelift-codegen"));
+    let mut tree = cargo("tree");
+    tree.args(["--package", "clasp-host", "--locked"]);
+    tree.args(["--edges", "normal", "--prefix", "none"]);
+    let tree = capture(&mut tree)?;
+    let mut packages = tree.lines();
+    let compiler = packages.find(|line| line.starts_with("cranelift-codegen"));
     if let Some(compiler) = compiler {
         bail!("clasp-host must not depend on a compiler, which embedders choose: {compiler}");
     }

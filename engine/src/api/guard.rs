@@ -55,11 +55,8 @@ impl Guard {
     /// [`Replaced`](ErrorKind::Replaced) if the name leads to another file or to
     /// none, though the lock is held, and what keeps the name from being looked up.
     pub fn check(&self) -> Result<(), Error> {
-        if !self.is_held() {
-            return Err(self.why_ended());
-        }
         let leads = self.share.lock().leads_to(&self.held.target);
-        // The look-up may take its time.
+        // After the look-up, which may take its time.
         if !self.is_held() {
             return Err(self.why_ended());
         }

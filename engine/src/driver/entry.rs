@@ -140,10 +140,29 @@ impl Entry {
         self: &Arc<Self>,
         event: impl FnOnce(&mut Core<OwnerId, Arc<Request>>, Clock<'_>, &mut Actions<Arc<Request>>) -> T,
     ) -> T {
+        self.apply(event, |_| Vec::new())
+    }
+
+    /// Passes an event to the core that ends holds, does what it decides, and wakes
+    /// those that wait for such an end.
+    fn end<T>(
+        self: &Arc<Self>,
+        event: impl FnOnce(&mut Core<OwnerId, Arc<Request>>, Clock<'_>, &mut Actions<Arc<Request>>) -> T,
+    ) -> T {
+        self.apply(event, State::watchers)
+    }
+
+    fn apply<T>(
+        self: &Arc<Self>,
+        event: impl FnOnce(&mut Core<OwnerId, Arc<Request>>, Clock<'_>, &mut Actions<Arc<Request>>) -> T,
+        watchers: fn(&State) -> Vec<Waker>,
+    ) -> T {
         let mut out = Actions::default();
         let mut state = self.state();
         let answer = event(&mut state.core, &Instant::now, &mut out);
+        let watchers = watchers(&state);
         self.settle(state, out);
+        request::wake(watchers);
         answer
     }
 
@@ -555,21 +574,6 @@ impl Entry {
         self.end(|core, now, out| core.release(hold, now, out))
     }
 
-    /// Passes an event to the core that ends holds, and wakes those that wait for
-    /// such an end.
-    fn end<T>(
-        self: &Arc<Self>,
-        event: impl FnOnce(&mut Core<OwnerId, Arc<Request>>, Clock<'_>, &mut Actions<Arc<Request>>) -> T,
-    ) -> T {
-        let mut out = Actions::default();
-        let mut state = self.state();
-        let answer = event(&mut state.core, &Instant::now, &mut out);
-        let watchers: Vec<_> = state.watchers.iter().map(|(_, w)| w.clone()).collect();
-        self.settle(state, out);
-        request::wake(watchers);
-        answer
-    }
-
     pub(crate) fn holds(&self, hold: HoldId) -> bool {
         self.state().core.holds(hold)
     }
@@ -687,6 +691,11 @@ impl Entry {
 }
 
 impl State {
+    /// Those that wait for the end of a hold, of whichever.
+    fn watchers(&self) -> Vec<Waker> {
+        self.watchers.iter().map(|(_, w)| w.clone()).collect()
+    }
+
     /// The resource for an operation; `None` if none can do it.
     fn resource(&mut self, op: Op, sink: &Weak<dyn Sink>) -> Option<&Arc<dyn Resource>> {
         if let Op::Lock { amount, .. } = op {

@@ -1,6 +1,6 @@
 //! Functions whose work is done after they have returned, and the lock is released.
 
-use syn::{Error, Result, ReturnType, Type, TypeParamBound, visit::Visit};
+use syn::{Error, Path, Result, ReturnType, Type, TypeParamBound, visit::Visit};
 
 /// Traits whose implementors run when they are used, by their last name.
 const LAZY_TRAITS: [&str; 8] = [
@@ -28,6 +28,11 @@ pub(crate) fn refuse(output: &ReturnType) -> Result<()> {
     }
 }
 
+fn ends_with(path: &Path, names: &[&str]) -> bool {
+    let last = path.segments.last();
+    last.is_some_and(|last| names.iter().any(|name| last.ident == name))
+}
+
 struct Search(Option<Error>);
 
 impl Search {
@@ -43,21 +48,19 @@ impl Visit<'_> for Search {
         if let Type::ImplTrait(_) = found {
             return self.found(found);
         }
-        if let Type::Path(path) = found
-            && let Some(last) = path.path.segments.last()
-            && LAZY_TYPES.iter().any(|lazy| last.ident == lazy)
-        {
-            return self.found(found);
+        if let Type::Path(path) = found {
+            if ends_with(&path.path, &LAZY_TYPES) {
+                return self.found(found);
+            }
         }
         syn::visit::visit_type(self, found);
     }
 
     fn visit_type_param_bound(&mut self, bound: &TypeParamBound) {
-        if let TypeParamBound::Trait(bound) = bound
-            && let Some(last) = bound.path.segments.last()
-            && LAZY_TRAITS.iter().any(|lazy| last.ident == lazy)
-        {
-            return self.found(bound);
+        if let TypeParamBound::Trait(bound) = bound {
+            if ends_with(&bound.path, &LAZY_TRAITS) {
+                return self.found(bound);
+            }
         }
         syn::visit::visit_type_param_bound(self, bound);
     }

@@ -36,49 +36,26 @@ use syn::{
 /// - `crate = path`: where `clasp_guest` is, if it was renamed or is re-exported.
 ///
 /// Without `panic`, an error of the lock is returned as if by `?`, so the function
-/// returns a `Result` with an error that is made from [`clasp_guest::Error`], by
+/// returns a `Result` with an error that is made from `clasp_guest::Error`, by
 /// whatever name. A function that returns something that may run after the lock is
 /// released, such as an `impl Iterator`, is refused.
-///
-/// [`clasp_guest::Error`]: https://docs.rs/clasp-guest/latest/clasp_guest/struct.Error.html
 #[proc_macro_attribute]
 pub fn interprocess_locked(arguments: TokenStream, function: TokenStream) -> TokenStream {
-    let arguments = parse_macro_input!(arguments);
-    let function = parse_macro_input!(function);
-    answer(between_processes(
-        arguments,
-        function,
-        "InterProcessLock",
-        "acquire",
-    ))
+    between_processes(arguments, function, "InterProcessLock", "acquire")
 }
 
 /// Runs a function under a shared lock of a path. See
 /// `interprocess_locked` for the arguments.
 #[proc_macro_attribute]
 pub fn interprocess_read_locked(arguments: TokenStream, function: TokenStream) -> TokenStream {
-    let arguments = parse_macro_input!(arguments);
-    let function = parse_macro_input!(function);
-    answer(between_processes(
-        arguments,
-        function,
-        "InterProcessReaderWriterLock",
-        "read",
-    ))
+    between_processes(arguments, function, "InterProcessReaderWriterLock", "read")
 }
 
 /// Runs a function under the exclusive side of a reader-writer lock of a path.
 /// See `interprocess_locked` for the arguments.
 #[proc_macro_attribute]
 pub fn interprocess_write_locked(arguments: TokenStream, function: TokenStream) -> TokenStream {
-    let arguments = parse_macro_input!(arguments);
-    let function = parse_macro_input!(function);
-    answer(between_processes(
-        arguments,
-        function,
-        "InterProcessReaderWriterLock",
-        "write",
-    ))
+    between_processes(arguments, function, "InterProcessReaderWriterLock", "write")
 }
 
 /// Runs an asynchronous method while its task holds the `ReaderWriterLock` in
@@ -112,11 +89,19 @@ pub fn write_locked(arguments: TokenStream, function: TokenStream) -> TokenStrea
     between_tasks(arguments, function, "write")
 }
 
-fn answer(expanded: Result<Tokens>) -> TokenStream {
+fn between_processes(
+    arguments: TokenStream,
+    function: TokenStream,
+    lock: &str,
+    acquire: &str,
+) -> TokenStream {
+    let arguments = parse_macro_input!(arguments);
+    let function = parse_macro_input!(function);
+    let expanded = under_process_lock(arguments, function, lock, acquire);
     expanded.unwrap_or_else(Error::into_compile_error).into()
 }
 
-fn between_processes(
+fn under_process_lock(
     arguments: Arguments,
     mut function: ItemFn,
     lock: &str,
@@ -173,22 +158,23 @@ fn between_tasks(arguments: TokenStream, function: TokenStream, side: &str) -> T
     } else {
         parse_macro_input!(arguments)
     };
-    let mut function: ItemFn = parse_macro_input!(function);
+    let expanded = under_task_lock(lock, parse_macro_input!(function), side);
+    expanded.unwrap_or_else(Error::into_compile_error).into()
+}
+
+fn under_task_lock(lock: Expr, mut function: ItemFn, side: &str) -> Result<Tokens> {
     if function.sig.asyncness.is_none() {
-        let error = Error::new_spanned(
+        return Err(Error::new_spanned(
             function.sig.fn_token,
             "only an asynchronous function can wait for other tasks; make it `async fn`",
-        );
-        return error.into_compile_error().into();
+        ));
     }
-    if let Err(error) = lazy::refuse(&function.sig.output) {
-        return error.into_compile_error().into();
-    }
+    lazy::refuse(&function.sig.output)?;
     let side = Ident::new(side, Span::call_site());
     let block = &function.block;
     function.block = parse_quote!({
         let _clasp_guard = (#lock).#side().await;
         #block
     });
-    quote!(#function).into()
+    Ok(quote!(#function))
 }

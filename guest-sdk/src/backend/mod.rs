@@ -1,5 +1,6 @@
-//! What lends the locks: the host of a component or, on other targets, the engine in
-//! this process. Each has the same types, which know nothing of the crate's own.
+//! What takes the locks: the host of a component or, on targets other than wasm, the
+//! engine in this process. Each module has the same types and functions; which module is
+//! compiled depends on the target and on the feature `native`.
 
 #[cfg(all(not(target_family = "wasm"), feature = "native"))]
 mod native;

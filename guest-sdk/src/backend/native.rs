@@ -11,7 +11,7 @@ use clasp_engine::{self as engine, Grant, Limits, LockManager, Owner, file::File
 use std::{
     cell::OnceCell,
     collections::HashMap,
-    fmt, io,
+    fmt,
     path::{Component, Path},
     sync::{Arc, Mutex, PoisonError, Weak},
     thread::{self, ThreadId},
@@ -111,15 +111,7 @@ impl Lock {
             _ => return Err(ErrorKind::InvalidName.into()),
         };
         let parent = path.parent().filter(|parent| *parent != Path::new(""));
-        let dir = Dir::open_ambient_dir(parent.unwrap_or(Path::new(".")), ambient_authority());
-        let dir = dir.map_err(|error| {
-            let kind = match error.kind() {
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => ErrorKind::NoEntry,
-                io::ErrorKind::PermissionDenied => ErrorKind::Access,
-                _ => ErrorKind::Io,
-            };
-            Cause::new(kind, error.to_string())
-        })?;
+        let dir = Dir::open_ambient_dir(parent.unwrap_or(Path::new(".")), ambient_authority())?;
         let lock = Lock {
             grant: Grant::new(FileSpace::new(dir).into_space()),
             name,

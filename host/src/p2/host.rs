@@ -16,7 +16,10 @@ use std::{
     task::{Context, Waker},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
-use wasmtime::{Result as Trappable, component::Resource};
+use wasmtime::{
+    Result as Trappable,
+    component::{Resource, ResourceTableError},
+};
 use wasmtime_wasi_io::poll::{DynPollable, Pollable, subscribe};
 
 /// What a host function answers.
@@ -101,10 +104,13 @@ impl LocksCtxView<'_> {
     /// either may be dropped first.
     fn pollable<T: Pollable>(&mut self, pollable: T) -> Answer<Resource<DynPollable>> {
         let pollable = self.table.push(pollable)?;
-        subscribe(self.table, pollable).map_err(|error| {
-            match error.downcast::<wasmtime::component::ResourceTableError>() {
-                Ok(error) => error.into(),
-                Err(error) => CallError::Trap(error),
+        let at = pollable.rep();
+        subscribe(self.table, pollable).or_else(|error| {
+            // There was room for one entry of the two.
+            self.table.delete(Resource::<T>::new_own(at))?;
+            match error.downcast::<ResourceTableError>() {
+                Ok(error) => Err(error.into()),
+                Err(error) => Err(CallError::Trap(error)),
             }
         })
     }

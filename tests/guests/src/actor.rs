@@ -314,10 +314,10 @@ impl Guest for Actor {
         })
     }
 
-    fn is_lost(guard: u32) -> bool {
+    fn is_lost(guard: u32) -> Result<bool, String> {
         with(
             |s| match s.guards[guard as usize].as_ref().expect("used up") {
-                Held::Raw(guard) => guard.subscribe().expect("room").ready(),
+                Held::Raw(guard) => Ok(guard.subscribe().map_err(name)?.ready()),
                 _ => panic!("take it raw"),
             },
         )

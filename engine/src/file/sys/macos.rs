@@ -10,7 +10,10 @@
 pub(crate) use super::{
     no_order::*,
     no_signal::*,
-    unix::{check_name, classify, is_read_only, look_up, numbers, prepare, set_creation_mode},
+    unix::{
+        check_name, classify, is_read_only, keeps_creation_times, look_up, numbers, prepare,
+        set_creation_mode,
+    },
 };
 
 use super::{

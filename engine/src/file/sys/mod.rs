@@ -43,16 +43,6 @@ mod no_signal;
 use crate::Error;
 use std::path::Path;
 
-/// Whether a file's time of creation is what it says.
-#[allow(dead_code, reason = "a system without locks touches nothing")]
-pub(crate) fn keeps_creation_times() -> bool {
-    // Wine 8.0 answers another time of the file for it.
-    #[cfg(all(windows, not(clasp_unsupported)))]
-    return !windows::is_wine();
-    #[cfg(not(all(windows, not(clasp_unsupported))))]
-    return true;
-}
-
 /// What tells a file from others: its device and its inode.
 pub(crate) type Numbers = (u64, u128);
 

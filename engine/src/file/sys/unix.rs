@@ -55,6 +55,11 @@ pub(crate) fn prepare(options: &mut OpenOptions) {
     options.custom_flags(flags.bits() as i32);
 }
 
+/// Whether a file's time of creation is what it says, where there is one.
+pub(crate) fn keeps_creation_times() -> bool {
+    true
+}
+
 /// With which permissions, less the umask, a missing file is created.
 pub(crate) fn set_creation_mode(options: &mut OpenOptions, mode: u32) {
     options.mode(mode);

@@ -37,6 +37,10 @@ pub(crate) fn check_name(_: &LockName) -> Result<(), Error> {
     Ok(())
 }
 
+pub(crate) fn keeps_creation_times() -> bool {
+    true
+}
+
 pub(crate) fn prepare(_: &mut OpenOptions) {}
 
 pub(crate) fn set_creation_mode(_: &mut OpenOptions, _: u32) {}

@@ -15,7 +15,8 @@ pub(crate) use order::{choose_order_folder, order_file};
 pub(crate) use wake::choose_wake_signal;
 
 pub(crate) use super::unix::{
-    check_name, classify, is_read_only, look_up, numbers, prepare, set_creation_mode,
+    check_name, classify, is_read_only, keeps_creation_times, look_up, numbers, prepare,
+    set_creation_mode,
 };
 use crate::file::{Family, Order};
 

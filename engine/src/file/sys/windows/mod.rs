@@ -13,7 +13,6 @@ pub(crate) use identity::{file_system, look_up, numbers};
 #[cfg(feature = "conformance")]
 pub(crate) use lock::{try_lock, unlock};
 pub(crate) use names::check_name;
-pub(super) use polled::is_needed as is_wine;
 pub(crate) use wait::NativeFile;
 #[cfg(feature = "conformance")]
 pub(crate) use wait::lock;
@@ -84,6 +83,12 @@ pub(crate) fn is_read_only(error: &io::Error) -> bool {
 /// Waits for a lock must not hold up whatever else is done with the file.
 pub(crate) fn prepare(options: &mut OpenOptions) {
     options.custom_flags(FILE_FLAG_OVERLAPPED);
+}
+
+/// Whether a file's time of creation is what it says. Wine 8.0 answers another time
+/// of the file for it.
+pub(crate) fn keeps_creation_times() -> bool {
+    !polled::is_needed()
 }
 
 /// Files have access control lists of their directory.

@@ -20,7 +20,7 @@ use windows_sys::{
 const AGAIN: Duration = Duration::from_millis(5);
 
 /// Whether this is Wine.
-pub(in crate::file::sys) fn is_needed() -> bool {
+pub(super) fn is_needed() -> bool {
     static WINE: LazyLock<bool> = LazyLock::new(|| {
         // SAFETY: both names are strings that end with a zero, and this library
         // is part of every process, for as long as it lives.
