@@ -140,7 +140,7 @@ impl Entry {
         self: &Arc<Self>,
         event: impl FnOnce(&mut Core<OwnerId, Arc<Request>>, Clock<'_>, &mut Actions<Arc<Request>>) -> T,
     ) -> T {
-        self.apply(event, |_| Vec::new())
+        self.apply::<false, T>(event)
     }
 
     /// Passes an event to the core that ends holds, does what it decides, and wakes
@@ -149,18 +149,22 @@ impl Entry {
         self: &Arc<Self>,
         event: impl FnOnce(&mut Core<OwnerId, Arc<Request>>, Clock<'_>, &mut Actions<Arc<Request>>) -> T,
     ) -> T {
-        self.apply(event, State::watchers)
+        self.apply::<true, T>(event)
     }
 
-    fn apply<T>(
+    #[inline]
+    fn apply<const ENDS: bool, T>(
         self: &Arc<Self>,
         event: impl FnOnce(&mut Core<OwnerId, Arc<Request>>, Clock<'_>, &mut Actions<Arc<Request>>) -> T,
-        watchers: fn(&State) -> Vec<Waker>,
     ) -> T {
         let mut out = Actions::default();
         let mut state = self.state();
         let answer = event(&mut state.core, &Instant::now, &mut out);
-        let watchers = watchers(&state);
+        if !ENDS || state.watchers.is_empty() {
+            self.settle(state, out);
+            return answer;
+        }
+        let watchers = state.watchers();
         self.settle(state, out);
         request::wake(watchers);
         answer
