@@ -2,6 +2,7 @@
 
 use crate::{
     host::{Configuration, Functions, Guest, Host},
+    steps::Step,
     strict::strict,
     turns::{self, Turn, now, spin},
 };
@@ -110,6 +111,9 @@ enum Task {
         lock: PathBuf,
         mode: String,
         count: u32,
+        /// What is done between them
+        #[arg(long, value_enum, default_value = "nothing")]
+        step: Step,
     },
     /// Prints `ready`, reads until when, competes, and writes its turns
     Compete {
@@ -123,11 +127,16 @@ enum Task {
 impl Contend {
     pub(crate) fn run(self) -> Result<()> {
         match self.task {
-            Task::Pairs { lock, mode, count } => {
+            Task::Pairs {
+                lock,
+                mode,
+                count,
+                step,
+            } => {
                 let mut contender = Contender::new(self.way, &lock, mode == "exclusive")?;
                 // Once for what is set up on first use.
-                contender.pairs(count.min(100))?;
-                println!("{}", contender.pairs(count)?);
+                contender.pairs(step, count.min(100))?;
+                println!("{}", contender.pairs(step, count)?);
             }
             Task::Compete {
                 lock,
@@ -304,15 +313,43 @@ impl Contender {
         })
     }
 
-    fn pairs(&mut self, count: u32) -> Result<u64> {
+    /// Nanoseconds that so many pairs take, with a step between them.
+    fn pairs(&mut self, step: Step, count: u32) -> Result<u64> {
         if let Contender::Guest(guest, name, exclusive, runtime) = self {
-            return runtime.block_on(guest.pairs(name, *exclusive, count));
+            return runtime.block_on(guest.pairs(name, *exclusive, step, count));
         }
         let begun = now();
-        for _ in 0..count {
-            self.acquire()?()?;
+        if step == Step::Nothing {
+            for _ in 0..count {
+                self.acquire()?()?;
+            }
+        } else {
+            for _ in 0..count {
+                self.with_step(step)?;
+            }
         }
         Ok(now() - begun)
+    }
+
+    fn with_step(&mut self, step: Step) -> Result<()> {
+        match self {
+            Contender::Plain {
+                way: Way::Native(family),
+                file,
+                mode,
+                ..
+            } => {
+                native::lock(file, *family, *mode)?;
+                ensure!(rustix::fs::fstat(&*file)?.st_nlink > 0);
+                step.natively(file, *family)?;
+                native::unlock(file, *family)?;
+            }
+            Contender::Engine(lock, mode, _) => {
+                step.with(&mut lock.acquire_blocking(*mode, None)?)?;
+            }
+            _ => bail!("this way has no steps"),
+        }
+        Ok(())
     }
 
     fn compete(&mut self, (hold, pause): (u64, u64), until: u64) -> Result<Vec<Turn>> {

@@ -1,6 +1,7 @@
 //! Hosts of the benchmark's guest, as an embedder would write them.
 
 use crate::{
+    steps::Step,
     turns::{Turn, now},
     written_by_hand::{self, HasLock, View},
 };
@@ -228,8 +229,35 @@ macro_rules! call {
 }
 
 impl Guest {
-    pub(crate) async fn pairs(&mut self, name: &str, exclusive: bool, count: u32) -> Result<u64> {
-        call!(self, call_pairs(&path(name), exclusive, count))
+    pub(crate) async fn pairs(
+        &mut self,
+        name: &str,
+        exclusive: bool,
+        step: Step,
+        count: u32,
+    ) -> Result<u64> {
+        macro_rules! step {
+            ($bindings:ident) => {
+                match step {
+                    Step::Nothing => $bindings::Step::Nothing,
+                    Step::Downgrade => $bindings::Step::Downgrade,
+                    Step::FailedUpgrade => $bindings::Step::FailedUpgrade,
+                    Step::Token => $bindings::Step::Token,
+                }
+            };
+        }
+        let name = path(name);
+        match self {
+            Guest::Blocking(store, guest) => {
+                guest.call_pairs(store, &name, exclusive, step!(blocking), count)
+            }
+            Guest::Suspending(store, guest) => {
+                let step = step!(suspending);
+                guest.call_pairs(store, &name, exclusive, step, count).await
+            }
+        }
+        .map_err(boxed)?
+        .map_err(|error| anyhow!(error))
     }
 
     pub(crate) async fn count(&mut self, name: &str, exclusive: bool, until: u64) -> Result<u64> {

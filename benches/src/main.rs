@@ -14,6 +14,7 @@ mod report;
 mod results;
 mod scenarios;
 mod statistics;
+mod steps;
 mod strict;
 mod turns;
 mod wakeup;

@@ -109,6 +109,14 @@ impl Who {
         let printed = output(command.arg(count.to_string()))?;
         Ok(printed.trim().parse::<f64>()? / f64::from(count))
     }
+
+    /// Nanoseconds that a step adds to such a pair.
+    pub(crate) fn step(&self, lock: &Path, exclusive: bool, step: &str, count: u32) -> Result<f64> {
+        let pair = self.pair(lock, exclusive, count)?;
+        let mut command = self.command("pairs", lock, exclusive)?;
+        command.arg(count.to_string()).args(["--step", step]);
+        Ok(output(&mut command)?.trim().parse::<f64>()? / f64::from(count) - pair)
+    }
 }
 
 /// What a program prints.

@@ -85,6 +85,24 @@ fn tables(results: &Results) -> Result<String> {
     )?;
     table(
         &mut text,
+        "What a holder does with its lock, beyond the pair (posix); `native` is one `fcntl`, \
+         for the token `fgetxattr` and `fsetxattr`",
+        &["step", "way", "ns", "of native"],
+        results
+            .steps
+            .iter()
+            .map(|s| {
+                vec![
+                    s.step.clone(),
+                    s.way.clone(),
+                    format!("{:.0}", s.nanoseconds),
+                    format!("{:.2}", s.ratio),
+                ]
+            })
+            .collect(),
+    )?;
+    table(
+        &mut text,
         "Instructions of a pair in user space (callgrind; flock, whose calls valgrind knows)",
         &["way", "instructions"],
         results

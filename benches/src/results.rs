@@ -10,6 +10,7 @@ pub(crate) struct Results {
     pub(crate) quick: bool,
     pub(crate) uncontended: Vec<Pair>,
     pub(crate) spaced: Vec<Pair>,
+    pub(crate) steps: Vec<Step>,
     pub(crate) instructions: Vec<Instructions>,
     pub(crate) hand_over: Vec<HandOver>,
     pub(crate) contention: Vec<Contended>,
@@ -31,6 +32,16 @@ pub(crate) struct Pair {
     pub(crate) ratio: f64,
     /// Of what it takes beyond the system calls, to what another version takes.
     pub(crate) of_other: Option<f64>,
+}
+
+/// What is done with a lock while it is held.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Step {
+    pub(crate) step: String,
+    pub(crate) way: String,
+    pub(crate) nanoseconds: f64,
+    /// To the same system calls made natively; the median of the rounds.
+    pub(crate) ratio: f64,
 }
 
 /// Of a pair in user space.

@@ -7,12 +7,13 @@ use crate::{
     report,
     results::{
         Contended, Foreign, HandOver, Hung, InHost, Instructions, Memory, Pair, ReadersAndWriter,
-        Results, Start,
+        Results, Start, Step,
     },
     statistics::{contention, hand_overs, median, quantile},
     wakeup,
 };
 use anyhow::Result;
+use clasp_engine::{Mode, file::Family, testing::native};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -46,6 +47,7 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
         quick: settings.quick,
         uncontended: run.part("uncontended", Run::uncontended)?,
         spaced: run.part("spaced", Run::spaced)?,
+        steps: run.part("steps", Run::steps)?,
         instructions: run.part("instructions", Run::instructions)?,
         hand_over: run.part("hand-over", Run::hand_over)?,
         contention: run.part("contention", Run::contention)?,
@@ -196,6 +198,50 @@ impl Run<'_> {
                 pair
             })
             .collect())
+    }
+
+    fn steps(&self) -> Result<Vec<Step>> {
+        let ways = [
+            "native-posix",
+            "engine-posix-fair",
+            "sync-posix-fair",
+            "async-posix-fair",
+        ];
+        let (rounds, count) = if self.settings.quick {
+            (1, 2_000)
+        } else {
+            (9, 50_000)
+        };
+        let lock = self.lock()?;
+        let other = fs::File::open(&lock)?;
+        let mut found = Vec::new();
+        for (step, exclusive) in [
+            ("downgrade", true),
+            ("failed-upgrade", false),
+            ("token", true),
+        ] {
+            if step == "failed-upgrade" {
+                native::lock(&other, Family::Posix, Mode::Shared)?;
+            }
+            let mut times = vec![Vec::new(); ways.len()];
+            for _ in 0..rounds {
+                for (way, times) in ways.iter().zip(&mut times) {
+                    times.push(Who::way(way).step(&lock, exclusive, step, count)?);
+                }
+            }
+            native::unlock(&other, Family::Posix)?;
+            for (way, own) in ways.iter().zip(&times) {
+                let ratios = own.iter().zip(&times[0]).map(|(own, native)| own / native);
+                found.push(Step {
+                    step: step.into(),
+                    way: (*way).into(),
+                    nanoseconds: median(own.clone()),
+                    ratio: median(ratios.collect()),
+                });
+                eprintln!("{:?}", found.last());
+            }
+        }
+        Ok(found)
     }
 
     /// Of the family `flock`: valgrind knows no others that lock what clasp does.

@@ -17,6 +17,7 @@ fn a_quick_run_writes_its_report() {
     assert_eq!(results["quick"], true);
     for part in [
         "uncontended",
+        "steps",
         "hand_over",
         "contention",
         "in_host",

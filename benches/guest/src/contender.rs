@@ -23,6 +23,27 @@ fn held<R>(
     }
 }
 
+/// Takes the lock, does the step and lets go.
+fn with_step(lock: &InterProcessReaderWriterLock, step: Step) -> Result<(), String> {
+    let text = |error: Error| error.to_string();
+    match step {
+        Step::Nothing => {}
+        Step::Downgrade => {
+            let guard = lock.write().map_err(text)?;
+            let _guard = guard.downgrade().map_err(|e| e.to_string())?;
+        }
+        Step::FailedUpgrade => match lock.read().map_err(text)?.try_upgrade() {
+            Ok(_) => return Err("no other process holds the lock".into()),
+            Err(refused) => drop(refused.into_guard()),
+        },
+        Step::Token => {
+            let guard = lock.write().map_err(text)?;
+            guard.fencing_token().map_err(text)?;
+        }
+    }
+    Ok(())
+}
+
 fn open(path: &str) -> Result<InterProcessReaderWriterLock, String> {
     InterProcessReaderWriterLock::new(path).map_err(|error| error.to_string())
 }
@@ -37,11 +58,14 @@ fn spin(from: u64, length: u64) -> u64 {
 }
 
 impl Guest for Contender {
-    fn pairs(path: String, exclusive: bool, count: u32) -> Result<u64, String> {
+    fn pairs(path: String, exclusive: bool, step: Step, count: u32) -> Result<u64, String> {
         let lock = open(&path)?;
         let begun = now();
         for _ in 0..count {
-            held(&lock, exclusive, || ())?;
+            match step {
+                Step::Nothing => held(&lock, exclusive, || ())?,
+                step => with_step(&lock, step)?,
+            }
         }
         Ok(now() - begun)
     }
