@@ -7,9 +7,9 @@ fn main() {
     let mut names = Vec::new();
     for package in ["guests", "../examples/guests"] {
         let sources = Path::new(&here).join(package).join("src");
-        for folder in [sources.join("bin"), sources] {
-            println!("cargo::rerun-if-changed={}", folder.display());
-            for file in fs::read_dir(&folder).expect("guest sources") {
+        for directory in [sources.join("bin"), sources] {
+            println!("cargo::rerun-if-changed={}", directory.display());
+            for file in fs::read_dir(&directory).expect("guest sources") {
                 let path = file.expect("guest source").path();
                 if path.extension().is_some_and(|e| e == "rs") {
                     let name = path.file_stem().expect("a name").to_string_lossy();

@@ -61,9 +61,9 @@ impl FromStr for Rule {
     }
 }
 
-/// The locks of a folder.
-fn grant(folder: &Path, family: Family, rule: Rule) -> Result<Grant> {
-    let dir = Dir::open_ambient_dir(folder, ambient_authority())?;
+/// The locks of a directory.
+fn grant(directory: &Path, family: Family, rule: Rule) -> Result<Grant> {
+    let dir = Dir::open_ambient_dir(directory, ambient_authority())?;
     let space = FileSpace::new(dir).family(family);
     Ok(Grant::new(match rule {
         Rule::Of(order) => space.order(order).into_space(),
@@ -196,7 +196,7 @@ impl Contender {
                 .truncate(false)
                 .open(path)
         };
-        let folder = path.parent().context("a path in a folder")?;
+        let directory = path.parent().context("a path in a directory")?;
         let name = path.file_name().context("a name")?;
         let name = name.to_str().context("a name in UTF-8")?.to_owned();
         let guest = |suspending, family, rule, configuration| -> Result<Contender> {
@@ -208,7 +208,7 @@ impl Contender {
                 false => Functions::Blocking,
             };
             let host = Host::new(functions, configuration)?;
-            let grant = grant(folder, family, rule)?;
+            let grant = grant(directory, family, rule)?;
             let guest = runtime.block_on(host.guest(LockManager::global(), grant))?;
             Ok(Contender::Guest(
                 Box::new(guest),
@@ -246,7 +246,7 @@ impl Contender {
             Way::FdLock => Contender::FdLock(fd_lock::RwLock::new(open()?), mode),
             Way::Engine(family, rule) => {
                 let owner = LockManager::global().owner(Limits::default());
-                let lock = owner.open(&grant(folder, family, rule)?, &name)?;
+                let lock = owner.open(&grant(directory, family, rule)?, &name)?;
                 Contender::Engine(lock, mode, owner)
             }
             Way::Sync(family, rule, configuration) => guest(false, family, rule, configuration)?,

@@ -97,7 +97,7 @@ fn guest() -> Result<PathBuf> {
     let guest = Path::new("guests/wasm32-wasip2/release/contender.wasm");
     program
         .ancestors()
-        .map(|folder| folder.join(guest))
+        .map(|directory| directory.join(guest))
         .find(|path| path.is_file())
         .ok_or_else(|| anyhow!("contender.wasm is not built: run `cargo xtask bench`"))
 }

@@ -29,7 +29,7 @@ const TIMEOUT: Duration = Duration::from_millis(5);
 pub(crate) struct Hung {
     /// sync or async
     kind: String,
-    folder: PathBuf,
+    directory: PathBuf,
     milliseconds: u64,
     /// Whether there is a lock that hangs
     #[arg(long)]
@@ -56,7 +56,7 @@ impl Hung {
         let suspends = self.kind == "async";
         let runtime = tokio::runtime::Builder::new_multi_thread().build()?;
         let manager = LockManager::new(Ceilings::default());
-        let dir = Dir::open_ambient_dir(&self.folder, ambient_authority())?;
+        let dir = Dir::open_ambient_dir(&self.directory, ambient_authority())?;
         let files = Grant::new(FileSpace::new(dir).into_space());
         let slow = Delayed::new(Memory::new(), Duration::ZERO, 1);
         let hanging = Grant::new(Arc::new(slow.clone()));

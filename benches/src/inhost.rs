@@ -19,7 +19,7 @@ pub(crate) struct Inhost {
     /// guests, by-hand (guests on a lock of tokio's), engine (its futures as tasks) or
     /// tokio
     who: String,
-    folder: PathBuf,
+    directory: PathBuf,
     mode: String,
     count: usize,
     milliseconds: u64,
@@ -61,7 +61,8 @@ impl Inhost {
         };
         let tokio_lock = Arc::new(tokio::sync::RwLock::new(()));
         let manager = LockManager::new(Ceilings::default());
-        let dir = cap_std::fs::Dir::open_ambient_dir(&self.folder, cap_std::ambient_authority())?;
+        let dir =
+            cap_std::fs::Dir::open_ambient_dir(&self.directory, cap_std::ambient_authority())?;
         let grant = Grant::new(FileSpace::new(dir).order(Order::Fair).into_space());
         let functions = match &*self.who {
             "by-hand" => Functions::ByHand,

@@ -15,7 +15,7 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    pub(crate) fn this(folder: &std::path::Path) -> Machine {
+    pub(crate) fn this(directory: &std::path::Path) -> Machine {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let field = |text: &str, name: &str| {
             let line = text.lines().find(|line| line.starts_with(name));
@@ -26,7 +26,7 @@ impl Machine {
             .trim_end_matches(" kB")
             .parse()
             .unwrap_or(0);
-        let kind = rustix::fs::statfs(folder).map_or(0, |found| found.f_type);
+        let kind = rustix::fs::statfs(directory).map_or(0, |found| found.f_type);
         Machine {
             processor: field(&read("/proc/cpuinfo"), "model name"),
             processors: std::thread::available_parallelism().map_or(0, Into::into),

@@ -35,7 +35,7 @@ struct Arguments {
 enum Command {
     /// Run every comparison and write the report
     Run {
-        /// Folder for the report
+        /// Directory for the report
         #[arg(long)]
         out: PathBuf,
         /// Python with the peers

@@ -20,8 +20,8 @@ use std::{
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 fn main() -> Result<()> {
-    let folder = std::env::args_os().nth(1).context("a folder")?;
-    let dir = Dir::open_ambient_dir(folder, ambient_authority())?;
+    let directory = std::env::args_os().nth(1).context("a directory")?;
+    let dir = Dir::open_ambient_dir(directory, ambient_authority())?;
     let space = FileSpace::new(dir).order(Order::Fair);
     let grant = Grant::new(space.into_space());
     let mut limits = Limits::default();

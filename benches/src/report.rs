@@ -5,14 +5,14 @@ use anyhow::{Result, anyhow};
 use plotters::prelude::*;
 use std::{fmt::Write, fs, path::Path};
 
-pub(crate) fn write(results: &Results, folder: &Path) -> Result<()> {
+pub(crate) fn write(results: &Results, directory: &Path) -> Result<()> {
     let mut json = serde_json::to_string_pretty(results)?;
     json.push('\n');
-    fs::write(folder.join("results.json"), json)?;
+    fs::write(directory.join("results.json"), json)?;
     let text = tables(results)?;
     println!("{text}");
-    fs::write(folder.join("README.md"), text)?;
-    plots(results, folder).map_err(|error| anyhow!("cannot plot: {error}"))
+    fs::write(directory.join("README.md"), text)?;
+    plots(results, directory).map_err(|error| anyhow!("cannot plot: {error}"))
 }
 
 /// A table of which the first column is text.
@@ -289,14 +289,14 @@ fn tables(results: &Results) -> Result<String> {
 
 type Plotted = Result<(), Box<dyn std::error::Error>>;
 
-fn plots(results: &Results, folder: &Path) -> Plotted {
+fn plots(results: &Results, directory: &Path) -> Plotted {
     let pairs: Vec<_> = results
         .uncontended
         .iter()
         .map(|p| (p.way.clone(), p.nanoseconds / 1e3))
         .collect();
     bars(
-        &folder.join("uncontended.svg"),
+        &directory.join("uncontended.svg"),
         "Acquire and release without contention, us",
         &pairs,
     )?;
@@ -307,7 +307,7 @@ fn plots(results: &Results, folder: &Path) -> Plotted {
         .map(|h| (h.way.clone(), h.p50))
         .collect();
     bars(
-        &folder.join("hand-over.svg"),
+        &directory.join("hand-over.svg"),
         "From a release to a waiting process, the holder asks again at once; p50, us",
         &busy,
     )?;
@@ -318,11 +318,11 @@ fn plots(results: &Results, folder: &Path) -> Plotted {
         .map(|c| (c.way.clone(), c.found.wait_worst / 1e3))
         .collect();
     bars(
-        &folder.join("worst-wait.svg"),
+        &directory.join("worst-wait.svg"),
         "Worst wait of 4 processes that hold a lock for 100 us, ms",
         &worst,
     )?;
-    lines(results, &folder.join("in-host.svg"))
+    lines(results, &directory.join("in-host.svg"))
 }
 
 /// Horizontal bars on a logarithmic scale.

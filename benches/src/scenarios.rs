@@ -33,17 +33,20 @@ pub(crate) struct Settings {
 /// What `run` goes by.
 struct Run<'a> {
     settings: &'a Settings,
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 pub(crate) fn run(settings: &Settings) -> Result<()> {
     fs::create_dir_all(&settings.out)?;
     // On a disk, as lock files are, rather than in memory.
     let program = std::env::current_exe()?;
-    let folder = tempfile::tempdir_in(program.parent().unwrap_or(&settings.out))?;
-    let run = Run { settings, folder };
+    let directory = tempfile::tempdir_in(program.parent().unwrap_or(&settings.out))?;
+    let run = Run {
+        settings,
+        directory,
+    };
     let results = Results {
-        machine: Machine::this(run.folder.path()),
+        machine: Machine::this(run.directory.path()),
         quick: settings.quick,
         uncontended: run.part("uncontended", Run::uncontended)?,
         spaced: run.part("spaced", Run::spaced)?,
@@ -79,7 +82,7 @@ impl Run<'_> {
     fn lock(&self) -> Result<PathBuf> {
         let lock = tempfile::Builder::new()
             .prefix("lock-")
-            .tempfile_in(&self.folder)?;
+            .tempfile_in(&self.directory)?;
         let (_, path) = lock.keep()?;
         Ok(path)
     }
@@ -273,9 +276,9 @@ impl Run<'_> {
             let mut both = [Vec::new(), Vec::new()];
             for _ in 0..rounds {
                 for (hangs, found) in both.iter_mut().enumerate() {
-                    let folder = tempfile::tempdir_in(&self.folder)?;
+                    let directory = tempfile::tempdir_in(&self.directory)?;
                     let mut command = Command::new(std::env::current_exe()?);
-                    command.args(["hung", kind]).arg(folder.path());
+                    command.args(["hung", kind]).arg(directory.path());
                     command.arg(format!("{}", (self.seconds(1.0) * 1e3) as u64));
                     if hangs == 1 {
                         command.arg("--hangs");
@@ -491,11 +494,11 @@ impl Run<'_> {
         for (mode, count) in runs {
             for who in ["tokio", "by-hand", "engine", "guests"] {
                 let milliseconds = (self.seconds(2.0) * 1e3) as u64;
-                let folder = tempfile::tempdir_in(&self.folder)?;
+                let directory = tempfile::tempdir_in(&self.directory)?;
                 let mut command = Command::new(std::env::current_exe()?);
                 command
                     .args(["inhost", who])
-                    .arg(folder.path())
+                    .arg(directory.path())
                     .arg(mode)
                     .args([count.to_string(), milliseconds.to_string()]);
                 let printed = output(&mut command)?;
@@ -513,7 +516,7 @@ impl Run<'_> {
 
     fn memory(&self) -> Result<Vec<Memory>> {
         let program = std::env::current_exe()?.with_file_name("clasp-bench-memory");
-        let printed = output(Command::new(program).arg(self.folder.path()))?;
+        let printed = output(Command::new(program).arg(self.directory.path()))?;
         let found: Vec<Memory> = serde_json::from_str(&printed)?;
         eprintln!("{found:?}");
         Ok(found)
@@ -523,7 +526,7 @@ impl Run<'_> {
         let Some([clasp, guest]) = self.settings.start.as_deref() else {
             return Ok(Vec::new());
         };
-        let home = tempfile::tempdir_in(&self.folder)?;
+        let home = tempfile::tempdir_in(&self.directory)?;
         let rounds = if self.settings.quick { 1 } else { 5 };
         let (mut cold, mut warm) = (Vec::new(), Vec::new());
         for _ in 0..rounds {

@@ -5,14 +5,14 @@ use std::{fs, process::Command};
 
 #[test]
 fn a_quick_run_writes_its_report() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let status = Command::new(env!("CARGO_BIN_EXE_clasp-bench"))
         .args(["run", "--quick", "--out"])
-        .arg(folder.path())
+        .arg(directory.path())
         .status()
         .unwrap();
     assert!(status.success());
-    let json = fs::read_to_string(folder.path().join("results.json")).unwrap();
+    let json = fs::read_to_string(directory.path().join("results.json")).unwrap();
     let results: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(results["quick"], true);
     for part in [
@@ -35,6 +35,6 @@ fn a_quick_run_writes_its_report() {
         "hand-over.svg",
         "in-host.svg",
     ] {
-        assert!(folder.path().join(file).is_file(), "{file}");
+        assert!(directory.path().join(file).is_file(), "{file}");
     }
 }

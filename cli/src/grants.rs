@@ -1,4 +1,4 @@
-//! The options `--dir` and `--locks`: which folders of the host a guest gets,
+//! The options `--dir` and `--locks`: which directories of the host a guest gets,
 //! and under which names.
 
 use clasp_host::{Family, Order};
@@ -6,22 +6,22 @@ use std::{path::PathBuf, str::FromStr};
 
 /// `HOST[::GUEST]`
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Folder {
+pub(crate) struct Directory {
     pub(crate) host: PathBuf,
     pub(crate) guest: String,
 }
 
-impl FromStr for Folder {
+impl FromStr for Directory {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Folder, String> {
+    fn from_str(text: &str) -> Result<Directory, String> {
         let (host, guest) = text.split_once("::").unwrap_or((text, text));
         if host.is_empty() || guest.is_empty() {
             return Err(format!(
                 "{text:?}: write HOST or HOST::GUEST, such as `./data::data`"
             ));
         }
-        Ok(Folder {
+        Ok(Directory {
             host: host.into(),
             guest: guest.into(),
         })
@@ -32,7 +32,7 @@ impl FromStr for Folder {
 /// `[,shared-only][,no-create][,network]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Locks {
-    pub(crate) folder: Folder,
+    pub(crate) directory: Directory,
     pub(crate) family: Family,
     pub(crate) order: Order,
     pub(crate) shared_only: bool,
@@ -46,7 +46,7 @@ impl FromStr for Locks {
     fn from_str(text: &str) -> Result<Locks, String> {
         let mut parts = text.split(',');
         let mut locks = Locks {
-            folder: parts.next().unwrap_or_default().parse()?,
+            directory: parts.next().unwrap_or_default().parse()?,
             family: Family::default(),
             order: Order::default(),
             shared_only: false,
@@ -84,19 +84,19 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_has_the_same_name_inside_unless_it_is_given() {
-        let same: Folder = "./data".parse().unwrap();
+    fn a_directory_has_the_same_name_inside_unless_it_is_given() {
+        let same: Directory = "./data".parse().unwrap();
         assert_eq!((same.host, same.guest), ("./data".into(), "./data".into()));
-        let other: Folder = "/srv/x::data".parse().unwrap();
+        let other: Directory = "/srv/x::data".parse().unwrap();
         assert_eq!((other.host, other.guest), ("/srv/x".into(), "data".into()));
         for wrong in ["", "::data", "data::"] {
-            let error = wrong.parse::<Folder>().unwrap_err();
+            let error = wrong.parse::<Directory>().unwrap_err();
             assert!(error.contains("./data::data"), "{error}");
         }
     }
 
     #[test]
-    fn options_follow_the_folder() {
+    fn options_follow_the_directory() {
         let plain = locks("data").unwrap();
         assert_eq!(plain.family, Family::default());
         assert_eq!(plain.order, Order::default());
@@ -104,7 +104,7 @@ mod tests {
         let family = Family::supported().last().unwrap();
         let options = "order=kernel,shared-only,no-create,network";
         let full = locks(&format!("a::b,family={family},{options}")).unwrap();
-        assert_eq!(full.folder.guest, "b");
+        assert_eq!(full.directory.guest, "b");
         assert_eq!((full.family, full.order), (*family, Order::Kernel));
         assert!(!full.create && full.shared_only && full.network);
     }

@@ -1,6 +1,6 @@
 //! `clasp run`: one component, one store, on the thread that it is started on.
 
-use crate::grants::{Folder, Locks};
+use crate::grants::{Directory, Locks};
 use anyhow::{Context, Result, bail};
 use cap_std::{ambient_authority, fs::Dir};
 use clap::Args;
@@ -24,11 +24,11 @@ const TRAPPED: u8 = 134;
 
 #[derive(Args)]
 pub(crate) struct Run {
-    /// Folder whose files the guest may use
+    /// Directory whose files the guest may use
     #[arg(long = "dir", value_name = "HOST[::GUEST]")]
-    dirs: Vec<Folder>,
+    dirs: Vec<Directory>,
 
-    /// Folder whose files the guest may lock; options follow after commas:
+    /// Directory whose files the guest may lock; options follow after commas:
     /// family=posix|flock|both (on Windows lockfileex), order=fair|kernel,
     /// shared-only, no-create, network
     #[arg(long, value_name = "HOST[::GUEST][,OPTIONS]")]
@@ -42,10 +42,10 @@ pub(crate) struct Run {
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     max_wait: Option<Duration>,
 
-    /// Folder in which hosts keep their order, for hosts of several users or
+    /// Directory in which hosts keep their order, for hosts of several users or
     /// containers; the default is one of the user's own
-    #[arg(long, value_name = "FOLDER")]
-    order_folder: Option<PathBuf>,
+    #[arg(long, value_name = "DIR")]
+    order_directory: Option<PathBuf>,
 
     /// Most locks that the guest may have open
     #[arg(long, value_name = "N")]
@@ -137,7 +137,7 @@ impl Run {
         wasi.arg(self.app.display().to_string());
         wasi.args(&self.arguments);
         wasi.envs(&self.variables);
-        for Folder { host, guest } in &self.dirs {
+        for Directory { host, guest } in &self.dirs {
             wasi.preopened_dir(host, guest, FsPerms::ReadWrite)
                 .map_err(boxed)
                 .with_context(|| cannot_open("--dir", host))?;
@@ -146,9 +146,9 @@ impl Run {
     }
 
     fn locks(&self) -> Result<LocksCtx> {
-        if let Some(folder) = &self.order_folder {
-            clasp_host::set_order_folder(folder)
-                .with_context(|| cannot_open("--order-folder", folder))?;
+        if let Some(directory) = &self.order_directory {
+            clasp_host::set_order_directory(directory)
+                .with_context(|| cannot_open("--order-dir", directory))?;
         }
         let mut limits = Limits::default().longest_wait(self.max_wait);
         if let Some(locks) = self.max_locks {
@@ -158,10 +158,10 @@ impl Run {
         ctx.limits(limits);
         let mut names = HashSet::new();
         for locks in &self.locks {
-            let Folder { host, guest } = &locks.folder;
+            let Directory { host, guest } = &locks.directory;
             if !names.insert(stripped(guest)) {
                 bail!(
-                    "--locks grants {guest:?} twice; give each folder a name of its own, \
+                    "--locks grants {guest:?} twice; give each directory a name of its own, \
                      such as `{}::NAME`",
                     host.display()
                 );

@@ -37,8 +37,8 @@ fn usage_errors_say_what_to_type() {
 
 #[test]
 fn what_cannot_be_opened_is_named() {
-    let folder = tempfile::tempdir().unwrap();
-    let here = folder.path().to_str().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path().to_str().unwrap();
     let missing = format!("{here}/missing");
     let module = format!("{here}/module.wasm");
     std::fs::write(&module, b"\0asm\x01\0\0\0").unwrap();

@@ -3,8 +3,8 @@
 //!
 //! ```
 //! use clasp_engine::{Grant, Limits, LockManager, Mode, file::FileSpace};
-//! # let folder = tempfile::tempdir()?;
-//! # let path = folder.path();
+//! # let directory = tempfile::tempdir()?;
+//! # let path = directory.path();
 //! let dir = cap_std::fs::Dir::open_ambient_dir(path, cap_std::ambient_authority())?;
 //! let grant = Grant::new(FileSpace::new(dir).into_space());
 //!

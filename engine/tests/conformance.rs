@@ -90,9 +90,9 @@ fn behind_a_slow_line(memory: fn() -> Memory) {
     });
 }
 
-struct Folder(TempDir, Family, Order);
+struct Directory(TempDir, Family, Order);
 
-impl World for Folder {
+impl World for Directory {
     fn space(&self) -> Arc<dyn Space> {
         let dir = Dir::open_ambient_dir(self.0.path(), ambient_authority()).unwrap();
         FileSpace::new(dir)
@@ -125,8 +125,8 @@ impl World for Folder {
     }
 }
 
-fn folder(family: Family, order: Order) {
-    run(&|| Box::new(Folder(tempfile::tempdir().unwrap(), family, order)));
+fn directory(family: Family, order: Order) {
+    run(&|| Box::new(Directory(tempfile::tempdir().unwrap(), family, order)));
 }
 
 #[test]
@@ -157,43 +157,43 @@ fn delayed_fair_memory() {
 #[cfg(windows)]
 #[test]
 fn lockfileex() {
-    folder(Family::LockFileEx, Order::Kernel);
+    directory(Family::LockFileEx, Order::Kernel);
 }
 
 #[cfg(unix)]
 #[test]
 fn posix() {
-    folder(Family::Posix, Order::Kernel);
+    directory(Family::Posix, Order::Kernel);
 }
 
 #[cfg(unix)]
 #[test]
 fn flock() {
-    folder(Family::Flock, Order::Kernel);
+    directory(Family::Flock, Order::Kernel);
 }
 
 #[cfg(unix)]
 #[test]
 fn both() {
-    folder(Family::Both, Order::Kernel);
+    directory(Family::Both, Order::Kernel);
 }
 
 #[cfg(target_os = "linux")]
 #[test]
 fn fair_posix() {
-    folder(Family::Posix, Order::Fair);
+    directory(Family::Posix, Order::Fair);
 }
 
 #[cfg(target_os = "linux")]
 #[test]
 fn fair_flock() {
-    folder(Family::Flock, Order::Fair);
+    directory(Family::Flock, Order::Fair);
 }
 
 #[cfg(target_os = "linux")]
 #[test]
 fn fair_both() {
-    folder(Family::Both, Order::Fair);
+    directory(Family::Both, Order::Fair);
 }
 
 /// What another system has is refused before anything is created.

@@ -66,26 +66,26 @@ fn a_request_that_fails_gives_its_turn_back() {
 }
 
 /// A name that leads elsewhere, whatever stands in the way now, is a lost lock.
-/// Windows renames no folder with an open file in it.
+/// Windows renames no directory with an open file in it.
 #[cfg(unix)]
 #[test]
-fn a_lock_whose_folder_is_replaced_is_lost() {
+fn a_lock_whose_directory_is_replaced_is_lost() {
     use std::{fs, os::unix::fs::symlink};
 
     for replace in [
-        |folder: &std::path::Path| fs::write(folder, "a file").unwrap(),
-        |folder: &std::path::Path| symlink("/etc", folder).unwrap(),
-        |folder: &std::path::Path| fs::create_dir(folder).unwrap(),
+        |directory: &std::path::Path| fs::write(directory, "a file").unwrap(),
+        |directory: &std::path::Path| symlink("/etc", directory).unwrap(),
+        |directory: &std::path::Path| fs::create_dir(directory).unwrap(),
     ] {
-        let folder = tempfile::tempdir().unwrap();
-        let sub = folder.path().join("sub");
+        let directory = tempfile::tempdir().unwrap();
+        let sub = directory.path().join("sub");
         fs::create_dir(&sub).unwrap();
-        let dir = Dir::open_ambient_dir(folder.path(), ambient_authority()).unwrap();
+        let dir = Dir::open_ambient_dir(directory.path(), ambient_authority()).unwrap();
         let grant = Grant::new(FileSpace::new(dir).into_space());
         let owner = LockManager::new(Ceilings::default()).owner(Limits::default());
         let lock = owner.open(&grant, "sub/a.lock").unwrap();
         let guard = lock.try_acquire(Mode::Exclusive).unwrap();
-        fs::rename(&sub, folder.path().join("away")).unwrap();
+        fs::rename(&sub, directory.path().join("away")).unwrap();
         replace(&sub);
         assert_eq!(guard.release().unwrap_err().kind(), ErrorKind::Replaced);
     }
@@ -99,9 +99,9 @@ fn a_removed_file_is_not_kept_open() {
     use clasp_engine::file::Order;
     use std::fs;
 
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("a.lock");
-    let dir = Dir::open_ambient_dir(folder.path(), ambient_authority()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.lock");
+    let dir = Dir::open_ambient_dir(directory.path(), ambient_authority()).unwrap();
     let grant = Grant::new(FileSpace::new(dir).order(Order::Kernel).into_space());
     let manager = LockManager::new(Ceilings::default());
     let (a, b) = (
@@ -138,8 +138,8 @@ fn the_ceiling_counts_files_and_not_handles() {
     let mut ceilings = Ceilings::default();
     ceilings.lock_files = 1;
     let manager = LockManager::new(ceilings);
-    let folder = tempfile::tempdir().unwrap();
-    let dir = Dir::open_ambient_dir(folder.path(), ambient_authority()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let dir = Dir::open_ambient_dir(directory.path(), ambient_authority()).unwrap();
     let grant = Grant::new(FileSpace::new(dir).into_space());
     let owner = manager.owner(Limits::default());
     let _lock = owner.open(&grant, "a.lock").unwrap();
@@ -159,9 +159,9 @@ fn a_refused_signal_leaves_the_default() {
         set_wake_signal(Some(1)).unwrap_err().kind(),
         ErrorKind::Unavailable
     );
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let lock = || {
-        let dir = Dir::open_ambient_dir(folder.path(), ambient_authority()).unwrap();
+        let dir = Dir::open_ambient_dir(directory.path(), ambient_authority()).unwrap();
         let grant = Grant::new(FileSpace::new(dir).into_space());
         let owner = LockManager::new(Ceilings::default()).owner(Limits::default());
         let lock = owner.open(&grant, "a.lock").unwrap();
@@ -199,10 +199,10 @@ fn a_lock_file_of_another_user_in_a_sticky_directory_is_locked_exclusively() {
         }
     }
 
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("a.lock");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.lock");
     fs::write(&path, "").unwrap();
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o1777)).unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o1777)).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
     let before = fs::read_to_string(PROTECTION).unwrap_or_default();
     let protected = before.trim() != "0" || fs::write(PROTECTION, "1").is_ok();
@@ -211,7 +211,7 @@ fn a_lock_file_of_another_user_in_a_sticky_directory_is_locked_exclusively() {
         eprintln!("not run: it takes root to give a file away");
         return;
     }
-    let dir = Dir::open_ambient_dir(folder.path(), ambient_authority()).unwrap();
+    let dir = Dir::open_ambient_dir(directory.path(), ambient_authority()).unwrap();
     let grant = Grant::new(FileSpace::new(dir).into_space());
     let owner = LockManager::new(Ceilings::default()).owner(Limits::default());
     let lock = owner.open(&grant, "a.lock").unwrap();
@@ -226,12 +226,12 @@ fn a_lock_file_of_another_user_in_a_sticky_directory_is_locked_exclusively() {
 fn a_lock_file_is_created_with_the_permissions_of_the_grant() {
     use std::{fs, os::unix::fs::PermissionsExt};
 
-    let folder = tempfile::tempdir().unwrap();
-    let dir = Dir::open_ambient_dir(folder.path(), ambient_authority()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let dir = Dir::open_ambient_dir(directory.path(), ambient_authority()).unwrap();
     let space = FileSpace::new(dir).creation_mode(0o600).into_space();
     let owner = LockManager::new(Ceilings::default()).owner(Limits::default());
     let _lock = owner.open(&Grant::new(space), "a.lock").unwrap();
-    let metadata = fs::metadata(folder.path().join("a.lock")).unwrap();
+    let metadata = fs::metadata(directory.path().join("a.lock")).unwrap();
     assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
 }
 
@@ -243,8 +243,8 @@ fn files_that_were_replaced_count_while_they_are_held() {
     use std::fs;
 
     const OPEN: usize = 4;
-    let folder = tempfile::tempdir().unwrap();
-    let dir = Dir::open_ambient_dir(folder.path(), ambient_authority()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let dir = Dir::open_ambient_dir(directory.path(), ambient_authority()).unwrap();
     let grant = Grant::new(FileSpace::new(dir).into_space());
     let manager = LockManager::new(Ceilings::default());
     let mut limits = Limits::default();
@@ -262,7 +262,7 @@ fn files_that_were_replaced_count_while_they_are_held() {
             "{} files are open",
             manager.open_files()
         );
-        fs::remove_file(folder.path().join("a.lock")).unwrap();
+        fs::remove_file(directory.path().join("a.lock")).unwrap();
     };
     assert_eq!(error.kind(), ErrorKind::Quota);
     assert_eq!(guards.len(), OPEN);

@@ -12,8 +12,8 @@ use clasp_engine::{
 use std::{path::Path, sync::mpsc, thread, time::Duration};
 
 /// Of a host of its own.
-fn lock(folder: &Path) -> (Owner, Lock) {
-    let dir = Dir::open_ambient_dir(folder, ambient_authority()).unwrap();
+fn lock(directory: &Path) -> (Owner, Lock) {
+    let dir = Dir::open_ambient_dir(directory, ambient_authority()).unwrap();
     let owner = LockManager::new(Ceilings::default()).owner(Limits::default());
     let grant = Grant::new(FileSpace::new(dir).into_space());
     let lock = owner.open(&grant, "a.lock").unwrap();
@@ -23,9 +23,9 @@ fn lock(folder: &Path) -> (Owner, Lock) {
 #[test]
 fn timeouts_are_told_without_a_signal() {
     set_wake_signal(None).unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let (_a, holder) = lock(folder.path());
-    let (_b, waiter) = lock(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let (_a, holder) = lock(directory.path());
+    let (_b, waiter) = lock(directory.path());
     let guard = holder.try_acquire(Mode::Exclusive).unwrap();
     let (tell, told) = mpsc::channel();
     thread::spawn(move || {
@@ -46,6 +46,6 @@ fn timeouts_are_told_without_a_signal() {
     }
     // The waits that linger get the lock, and give it back at once.
     drop(guard);
-    let (_c, next) = lock(folder.path());
+    let (_c, next) = lock(directory.path());
     drop(next.acquire_blocking(Mode::Exclusive, None).unwrap());
 }

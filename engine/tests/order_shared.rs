@@ -1,5 +1,5 @@
-//! A folder for the order that two users share, and that is removed while hosts
-//! run. The folder is chosen once in a process, so this is the one test of this
+//! A directory for the order that two users share, and that is removed while hosts
+//! run. The directory is chosen once in a process, so this is the one test of this
 //! program; its other hosts are processes of their own.
 #![cfg(all(feature = "conformance", target_os = "linux"))]
 #![allow(missing_docs, reason = "tests")]
@@ -7,7 +7,7 @@
 use cap_std::{ambient_authority, fs::Dir};
 use clasp_engine::{
     Ceilings, Grant, Limits, LockManager, Mode,
-    file::{FileSpace, set_order_folder},
+    file::{FileSpace, set_order_directory},
     testing::{TestLine, conformance::LIVENESS_TIMEOUT, native},
 };
 use std::{
@@ -19,23 +19,25 @@ use std::{
     time::Instant,
 };
 
-/// Names the folder with the lock and the one of the order for a child.
+/// Names the directory with the lock and the one of the order for a child.
 const CHILD: &str = "CLASP_ORDER_CHILD";
 
-fn grant(folder: &Path) -> Grant {
-    let dir = Dir::open_ambient_dir(folder, ambient_authority()).unwrap();
+fn grant(directory: &Path) -> Grant {
+    let dir = Dir::open_ambient_dir(directory, ambient_authority()).unwrap();
     Grant::new(FileSpace::new(dir).into_space())
 }
 
 /// Another host: it waits for the lock.
 #[test]
 fn child() {
-    let Some(folder) = std::env::var_os(CHILD).map(PathBuf::from) else {
+    let Some(directory) = std::env::var_os(CHILD).map(PathBuf::from) else {
         return;
     };
-    set_order_folder(folder.join("order")).unwrap();
+    set_order_directory(directory.join("order")).unwrap();
     let owner = LockManager::new(Ceilings::default()).owner(Limits::default());
-    let lock = owner.open(&grant(&folder.join("locks")), "a.lock").unwrap();
+    let lock = owner
+        .open(&grant(&directory.join("locks")), "a.lock")
+        .unwrap();
     lock.acquire_blocking(Mode::Exclusive, None).unwrap();
     println!("granted");
 }
@@ -43,10 +45,10 @@ fn child() {
 struct Host(Child);
 
 impl Host {
-    fn start(program: &Path, folder: &Path, user: Option<u32>) -> Host {
+    fn start(program: &Path, directory: &Path, user: Option<u32>) -> Host {
         let mut command = Command::new(program);
         command.args(["--exact", "child", "--nocapture"]);
-        command.env(CHILD, folder).stdout(Stdio::piped());
+        command.env(CHILD, directory).stdout(Stdio::piped());
         if let Some(user) = user {
             command.uid(user).gid(user);
         }
@@ -77,18 +79,21 @@ fn comes_into_line(line: &TestLine) {
 }
 
 #[test]
-fn users_share_an_order_and_find_its_folder_again() {
-    let folder = tempfile::tempdir().unwrap();
-    let (order, locks) = (folder.path().join("order"), folder.path().join("locks"));
+fn users_share_an_order_and_find_its_directory_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let (order, locks) = (
+        directory.path().join("order"),
+        directory.path().join("locks"),
+    );
     let open_to_all = |path: &Path| fs::set_permissions(path, Permissions::from_mode(0o777));
     for path in [&order, &locks] {
         fs::create_dir(path).unwrap();
         open_to_all(path).unwrap();
     }
-    open_to_all(folder.path()).unwrap();
+    open_to_all(directory.path()).unwrap();
     // Where all users may write, as in /tmp, no user may remove what is another's.
     fs::set_permissions(&order, Permissions::from_mode(0o1777)).unwrap();
-    set_order_folder(&order).unwrap();
+    set_order_directory(&order).unwrap();
 
     let owner = LockManager::new(Ceilings::default()).owner(Limits::default());
     let lock = owner.open(&grant(&locks), "a.lock").unwrap();
@@ -98,11 +103,11 @@ fn users_share_an_order_and_find_its_folder_again() {
     let guard = lock.acquire_blocking(Mode::Exclusive, None).unwrap();
 
     // A host of another user, whose program this one has to be able to start.
-    let program = folder.path().join("program");
+    let program = directory.path().join("program");
     fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
     fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
     let root = rustix::process::geteuid().is_root();
-    let host = Host::start(&program, folder.path(), root.then_some(65_534));
+    let host = Host::start(&program, directory.path(), root.then_some(65_534));
     comes_into_line(&line);
     drop(guard);
     assert!(host.ends_granted());
@@ -112,7 +117,7 @@ fn users_share_an_order_and_find_its_folder_again() {
     fs::create_dir(&order).unwrap();
     open_to_all(&order).unwrap();
     let guard = lock.acquire_blocking(Mode::Exclusive, None).unwrap();
-    let host = Host::start(&program, folder.path(), None);
+    let host = Host::start(&program, directory.path(), None);
     comes_into_line(&line);
     drop(guard);
     assert!(host.ends_granted());

@@ -272,9 +272,9 @@ proptest! {
     #[test]
     fn every_back_end_follows_the_rules(deeds in deeds()) {
         let expected = expected(&deeds);
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let files = |family, order| {
-            let dir = Dir::open_ambient_dir(folder.path(), ambient_authority()).unwrap();
+            let dir = Dir::open_ambient_dir(directory.path(), ambient_authority()).unwrap();
             FileSpace::new(dir).family(family).order(order).into_space()
         };
         let mut spaces = vec![

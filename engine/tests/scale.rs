@@ -17,8 +17,8 @@ use std::{
     time::Instant,
 };
 
-fn grant(folder: &Path, order: Order) -> Grant {
-    let dir = Dir::open_ambient_dir(folder, ambient_authority()).unwrap();
+fn grant(directory: &Path, order: Order) -> Grant {
+    let dir = Dir::open_ambient_dir(directory, ambient_authority()).unwrap();
     Grant::new(FileSpace::new(dir).order(order).into_space())
 }
 
@@ -40,8 +40,8 @@ fn raise_descriptors() {
 #[test]
 fn ten_thousand_requests_wait_for_one_lock_on_no_thread() {
     const WAITERS: usize = 10_000;
-    let folder = tempfile::tempdir().unwrap();
-    let grant = grant(folder.path(), Order::Fair);
+    let directory = tempfile::tempdir().unwrap();
+    let grant = grant(directory.path(), Order::Fair);
     let manager = LockManager::new(Ceilings::default());
     let holder = manager.owner(Limits::default());
     let lock = holder.open(&grant, "a.lock").unwrap();
@@ -84,10 +84,10 @@ fn ten_thousand_requests_wait_for_one_lock_on_no_thread() {
 fn a_thousand_contended_locks_wait_on_as_many_threads_and_no_more() {
     const LOCKS: usize = 1_000;
     raise_descriptors();
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     // Without an order there is one step to each wait, so the count is exact
     // at any time.
-    let grant = grant(folder.path(), Order::Kernel);
+    let grant = grant(directory.path(), Order::Kernel);
     let mut limits = Limits::default();
     (limits.open_locks, limits.waiting_requests) = (LOCKS + 1, 10 * LOCKS);
     (limits.held_locks, limits.waiter_threads) = (10 * LOCKS, LOCKS + 1);
@@ -136,8 +136,8 @@ fn a_thousand_contended_locks_wait_on_as_many_threads_and_no_more() {
 
 #[test]
 fn a_guest_has_a_share_of_the_threads() {
-    let folder = tempfile::tempdir().unwrap();
-    let grant = grant(folder.path(), Order::Fair);
+    let directory = tempfile::tempdir().unwrap();
+    let grant = grant(directory.path(), Order::Fair);
     let there = LockManager::new(Ceilings::default()).owner(Limits::default());
     let here = LockManager::new(Ceilings::default());
     let mut limits = Limits::default();

@@ -6,48 +6,52 @@ use std::{fmt, io, sync::Arc};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The time given, or the longest wait that the host allows, has passed.
+    /// The timeout, or the longest wait that the host allows, has passed.
     Timeout,
-    /// The wait could never have ended: this component holds the lock itself,
-    /// or something that the lock's holder waits for.
+    /// The wait would never end: this component itself holds the lock, or holds a
+    /// lock that the holder waits for.
     Deadlock,
     /// The operating system denies access to the lock file.
     Access,
-    /// Only shared locks are granted here.
+    /// The host grants shared locks only in this directory.
     ReadOnly,
-    /// No lockspace is granted for the path, or the path leads out of it.
+    /// The host has granted no locks in a directory that contains the path.
+    NotGranted,
+    /// The path leads out of the granted directory, for example through a symbolic
+    /// link.
     NotPermitted,
-    /// The file is in use with locks of another family, which would not exclude this
-    /// one. The host has granted it twice, in different ways.
+    /// The host uses the file with locks of another family, which would not exclude
+    /// this one: it has granted the file twice, with different families.
     FamilyMismatch,
-    /// A directory of the path is missing, or the file is and may not be created.
+    /// A directory in the path does not exist; or the file does not exist, and the host
+    /// does not allow this component to create it.
     NoEntry,
-    /// The path cannot name a lock, for example because of a `..` in it.
+    /// The path cannot name a lock, for example because it contains `..`.
     InvalidName,
-    /// The path leads to a directory.
+    /// The path refers to a directory.
     IsDirectory,
-    /// The path leads to a FIFO, a device or a socket.
+    /// The path refers to a FIFO, a device or a socket.
     NotAFile,
-    /// A quota of this component is used up.
+    /// The call would exceed a quota of this component.
     Quota,
-    /// The host is short of descriptors, threads, memory or kernel locks; the same
-    /// call may succeed later.
+    /// The host lacks a resource: file descriptors, threads, memory, or locks in the
+    /// kernel. The same call may succeed later.
     Unavailable,
-    /// The host, its operating system, the file system or this family of locks cannot
-    /// do it.
+    /// The host, its operating system, the file system or the family of locks does not
+    /// support this.
     Unsupported,
-    /// The host has closed this component's locks: none is held any more, and no call
-    /// will succeed again.
+    /// The host has closed this component's locks. The component holds none any more,
+    /// and no call will succeed again.
     Closed,
-    /// The lock is held, but its path leads to another file, or to none: another
-    /// program has replaced or removed the lock file. Release the lock and acquire
+    /// The lock is held, but its path now refers to another file, or to none: another
+    /// program has replaced or removed the lock file. Release the lock and acquire it
     /// again.
     Replaced,
-    /// What keeps the lock has taken it away.
+    /// The lock is not held any more: the server that keeps it has revoked it.
     Lost,
-    /// Reading or writing the file system failed.
+    /// An operation on the file system or server failed.
     Io,
-    /// Anything else.
+    /// Any other failure.
     Other,
 }
 
@@ -56,36 +60,39 @@ impl ErrorKind {
         match self {
             ErrorKind::Timeout => "not granted in time",
             ErrorKind::Deadlock => {
-                "waiting would never end: this component holds the lock, or what its holder \
-                 waits for"
+                "the wait would never end: this component holds the lock, or a lock that the \
+                 holder waits for"
             }
             ErrorKind::Access => "the operating system denies access to the lock file",
-            ErrorKind::ReadOnly => "only shared locks are granted here",
-            ErrorKind::NotPermitted => "the path leads out of the directory that is granted",
+            ErrorKind::ReadOnly => "the host grants shared locks only in this directory",
+            ErrorKind::NotGranted => "the host has granted no locks in a directory of this path",
+            ErrorKind::NotPermitted => "the path leads out of the granted directory",
             ErrorKind::FamilyMismatch => {
-                "the file is in use with locks of another family: the host has granted it twice, \
-                 in different ways"
+                "the host uses the file with locks of another family: it has granted the file \
+                 twice, with different families"
             }
             ErrorKind::NoEntry => {
-                "a directory of the path is missing, or the file is and may not be created"
+                "a directory in the path does not exist; or the file does not exist, and the \
+                 host does not allow this component to create it"
             }
             ErrorKind::InvalidName => {
                 "the path cannot name a lock: it is empty, too long, or contains `..` or NUL"
             }
-            ErrorKind::IsDirectory => "the path leads to a directory",
-            ErrorKind::NotAFile => "the path leads to something that is not a regular file",
-            ErrorKind::Quota => "a quota of this component is used up",
+            ErrorKind::IsDirectory => "the path refers to a directory",
+            ErrorKind::NotAFile => "the path refers to a FIFO, a device or a socket",
+            ErrorKind::Quota => "the call would exceed a quota of this component",
             ErrorKind::Unavailable => {
-                "the host is short of descriptors, threads, memory or kernel locks; try again later"
+                "the host lacks file descriptors, threads, memory, or locks in the kernel; try \
+                 again later"
             }
             ErrorKind::Unsupported => {
-                "not supported by this host, its file system or this family of locks"
+                "not supported by the host, its file system or the family of locks"
             }
             ErrorKind::Closed => "the host has closed the locks of this component",
             ErrorKind::Replaced => {
                 "another program has replaced or removed the lock file: acquire the lock again"
             }
-            ErrorKind::Lost => "the lock was lost",
+            ErrorKind::Lost => "the server that keeps the lock has revoked it",
             ErrorKind::Io => "input/output error",
             ErrorKind::Other => "unknown error",
         }
@@ -96,7 +103,9 @@ impl ErrorKind {
         match self {
             ErrorKind::Timeout => io::ErrorKind::TimedOut,
             ErrorKind::Deadlock => io::ErrorKind::Deadlock,
-            ErrorKind::Access | ErrorKind::NotPermitted => io::ErrorKind::PermissionDenied,
+            ErrorKind::Access | ErrorKind::NotGranted | ErrorKind::NotPermitted => {
+                io::ErrorKind::PermissionDenied
+            }
             ErrorKind::ReadOnly => io::ErrorKind::ReadOnlyFilesystem,
             ErrorKind::NoEntry => io::ErrorKind::NotFound,
             ErrorKind::InvalidName | ErrorKind::NotAFile => io::ErrorKind::InvalidInput,
@@ -113,7 +122,7 @@ impl ErrorKind {
     }
 }
 
-/// What a back end answers: a kind and, where the kind does not say it all, the cause.
+/// What a back end returns: a kind and, where the kind does not say enough, the cause.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Cause {
     pub(crate) kind: ErrorKind,
@@ -129,7 +138,7 @@ impl Cause {
     }
 }
 
-/// Of what `std` answers about the directories of a path.
+/// For errors of `std` about the directories of a path.
 impl From<io::Error> for Cause {
     fn from(error: io::Error) -> Cause {
         let kind = match error.kind() {
@@ -208,7 +217,7 @@ impl<G> NotConverted<G> {
         self.guard
     }
 
-    /// Why it was not converted; `None` if another holder stands against it.
+    /// Why it was not converted; `None` if there is another holder.
     pub fn error(&self) -> Option<&Error> {
         self.error.as_ref()
     }
@@ -226,7 +235,7 @@ impl<G> fmt::Display for NotConverted<G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.error {
             Some(error) => error.fmt(f),
-            None => f.write_str("another holder has the lock as well"),
+            None => f.write_str("the lock has another holder"),
         }
     }
 }
@@ -238,10 +247,7 @@ impl<G> From<NotConverted<G>> for io::Error {
     fn from(refused: NotConverted<G>) -> io::Error {
         match refused.error {
             Some(error) => error.into(),
-            None => io::Error::new(
-                io::ErrorKind::WouldBlock,
-                "another holder has the lock as well",
-            ),
+            None => io::Error::new(io::ErrorKind::WouldBlock, "the lock has another holder"),
         }
     }
 }

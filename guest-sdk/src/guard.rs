@@ -8,31 +8,32 @@ macro_rules! guard {
                 self.0.path()
             }
 
-            /// Checks that the lock is still held, by the file that its path leads to.
-            /// This looks the path up, which costs about as much as taking a lock.
+            /// Checks that the lock is still held and that its path still refers to the
+            /// file that is locked. This looks the path up, which costs about as much as
+            /// taking a lock.
             ///
             /// # Errors
             /// [`Closed`](crate::ErrorKind::Closed) or [`Lost`](crate::ErrorKind::Lost)
             /// if it is not held any more, [`Replaced`](crate::ErrorKind::Replaced) if
-            /// its path leads to another file, and what keeps the path from being
-            /// looked up.
+            /// its path refers to another file, and the errors of opening a lock if the
+            /// path cannot be looked up.
             pub fn check(&self) -> Result<(), crate::Error> {
                 self.0.check()
             }
 
-            /// Sets the time that `last_touched` of the lock answers to now, by the
-            /// clock of the file system.
+            /// Sets the time that `last_touched` of the lock returns to the current time
+            /// of the file system.
             ///
             /// # Errors
             /// [`ReadOnly`](crate::ErrorKind::ReadOnly) where only shared locks are
             /// granted, [`Access`](crate::ErrorKind::Access) if the file may not be
-            /// written, and what [`check`](Self::check) fails with.
+            /// written, and the errors of [`check`](Self::check).
             pub fn touch(&self) -> Result<(), crate::Error> {
                 self.0.touch()
             }
 
-            /// Releases the lock and says whether it was held to the end, by the file
-            /// that its path leads to.
+            /// Releases the lock, and reports whether it was held until now and its path
+            /// still refers to the locked file.
             ///
             /// # Errors
             /// As [`check`](Self::check). The lock is released in any case.
@@ -41,7 +42,7 @@ macro_rules! guard {
             }
 
             /// A pollable that is ready once the lock is not held any more;
-            /// [`check`](Self::check) then says why.
+            /// [`check`](Self::check) then returns the reason.
             ///
             /// # Errors
             /// [`Quota`](crate::ErrorKind::Quota) if the host has no room for it.
@@ -51,8 +52,8 @@ macro_rules! guard {
             }
 
             /// Waits until the lock is not held any more;
-            /// [`check`](Self::check) then says why. A lock file that was replaced does
-            /// not end this.
+            /// [`check`](Self::check) then returns the reason. Replacing the lock file
+            /// does not end the wait.
             ///
             /// # Errors
             /// [`Quota`](crate::ErrorKind::Quota) if the host has no room for what is
@@ -63,21 +64,21 @@ macro_rules! guard {
             }
 
             $(
-                /// A number that is greater than that of every
+                /// Returns a number greater than any that an earlier
                 #[doc = stringify!($exclusive)]
-                /// hold of this lock before this one that has asked for its number. It
-                /// is the same at each call.
+                /// holder of this lock has requested. Every call returns the same
+                /// number.
                 ///
-                /// Send it along with what you send to a server, or write to a file
-                /// that others write too, and have the receiver refuse a lower number
-                /// than it has seen: so it refuses what comes from a holder that has
-                /// lost the lock and does not know.
+                /// Send it with each write to the resource that the lock protects, and
+                /// let the resource reject a number lower than one that it has seen.
+                /// The resource then rejects the writes of a holder that lost the lock
+                /// without noticing.
                 ///
                 /// # Errors
                 /// [`Unsupported`](crate::ErrorKind::Unsupported) where the file system
-                /// has no extended attributes, [`Access`](crate::ErrorKind::Access) if
-                /// the file may not be written, and what [`check`](Self::check) fails
-                /// with.
+                /// has no user extended attributes, [`Access`](crate::ErrorKind::Access)
+                /// if the file may not be written, and the errors of
+                /// [`check`](Self::check).
                 pub fn fencing_token(&self) -> Result<u64, crate::Error> {
                     self.0.fencing_token()
                 }

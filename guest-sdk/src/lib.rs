@@ -2,8 +2,8 @@
 //! [`fasteners`](https://pypi.org/project/fasteners/).
 //!
 //! WASI has no file locks. A host with the `clasp:locks` interface, such as
-//! `clasp run` or any `wasmtime` embedding with `clasp-host`, lends the
-//! guest those of the operating system.
+//! `clasp run` or a `wasmtime` embedding with `clasp-host`, gives guests access to the
+//! file locks of the operating system.
 //!
 //! ```no_run
 //! use clasp_guest::{InterProcessLock, interprocess_locked};
@@ -28,36 +28,51 @@
 //!
 //! # On the developer's machine
 //!
-//! On targets other than wasm, the same API takes the locks of the operating system in
-//! this process, by the engine that hosts use. So `cargo test` of a guest crate runs
-//! natively, and native programs can use this crate. The differences:
+//! On targets other than wasm, the same API takes locks of the operating system
+//! directly, with the code that hosts use (`clasp-engine`). `cargo test` of a guest
+//! crate therefore runs natively, and native programs can use this crate. The
+//! differences:
 //!
-//! - No grants are needed: the locks are those of the family `posix`, `fcntl` locks of
+//! - No grants are needed. The locks are those of the family `posix`: `fcntl` locks of
 //!   open file descriptions (on Windows, `LockFileEx`), in the order `fair` where the
 //!   system has it.
-//! - A component is blocked as a whole; natively each thread is. A thread that acquires
-//!   a lock again which it holds is refused with
-//!   [`Deadlock`](ErrorKind::Deadlock); another thread waits for it. A guard that is
-//!   sent to another thread still counts as held by the thread that acquired it.
-//! - A symbolic link at the end of a path must not lead out of its directory.
+//! - A wait blocks a thread, where it blocks a component as a whole. Acquiring a lock
+//!   that the same thread already holds fails with [`Deadlock`](ErrorKind::Deadlock);
+//!   another thread waits for it. A guard that is sent to another thread still counts as
+//!   held by the thread that acquired it.
+//! - If the last part of a path is a symbolic link, its target must be in the same
+//!   directory or below it.
 //!
-//! The feature `native`, on by default, does this. Without it, opening a lock answers
-//! [`Unsupported`](ErrorKind::Unsupported) there.
+//! This is the feature `native`, which is on by default. Without it, opening a lock
+//! fails with [`Unsupported`](ErrorKind::Unsupported) on these targets.
+//!
+//! To run the tests of a guest crate in a sandbox, with locks that the host grants, let
+//! cargo start them with `clasp run`:
+//!
+//! ```sh
+//! export CARGO_TARGET_WASM32_WASIP2_RUNNER="clasp run --dir ./data::data --locks ./data::data"
+//! cargo test --target wasm32-wasip2
+//! ```
 //!
 //! # Asynchronous guests
 //!
-//! With the feature `async` a request can be started: `start_acquire`, `start_read` and
-//! `start_write` answer a `Request`, whose `pollable` is one of the crate `wasip2`, for
-//! any executor. With the feature `wstd` the locks have `acquire_async`, `read_async`
-//! and `write_async` for the executor of the crate `wstd`; natively these are for any
-//! executor.
+//! With the feature `async`, a request can be started without waiting for it:
+//! `start_acquire`, `start_read` and `start_write` return a `Request`. Its `pollable` has
+//! the type of the crate `wasip2`, for any executor. With the feature `wstd`, the locks
+//! have `acquire_async`, `read_async` and `write_async` for the executor of the crate
+//! `wstd`; natively they run on any executor. For a timeout, start a request with one and
+//! call its `wait`.
 //!
 //! # Versions
 //!
-//! For wasm this crate asks for Rust 1.85, as wit-bindgen does; the feature `async` for
-//! that of `wasip2` (1.87), `wstd` for that of the crate `wstd` (1.91), and `native` for
-//! that of `clasp-engine` (1.95). The tests run with 1.95 and the toolchain for guests;
-//! for 1.85, clippy checks which items of `std` are used.
+//! For wasm this crate needs Rust 1.85, as wit-bindgen does. The feature `async` needs
+//! 1.87 (`wasip2`), `wstd` needs 1.91 (the crate `wstd`), and `native` needs 1.95
+//! (`clasp-engine`). The tests run with 1.95; for 1.85, clippy checks which items of
+//! `std` are used.
+//!
+//! The target is `wasm32-wasip2`. A module for `wasm32-wasip1` works if it is made a
+//! component with the adapter for WASI 0.1 (`wasm-tools component new --adapt`); as a
+//! core module it cannot import `clasp:locks`.
 //!
 //! # Which lock a path names
 //!
@@ -95,9 +110,10 @@
 //! | `@locked` | none: put a [`ReaderWriterLock`] or `async_lock::Mutex` into the type and lock it |
 //! | `try_lock(lock)` | the `try_` methods, which return an `Option` |
 //!
-//! What is mended: two handles, threads and tasks exclude each other and do not
-//! slip through; acquiring again is refused and does not hang; a lock is its
-//! file, whatever the spelling of its path; waiters are woken in order.
+//! What differs from `fasteners`, on purpose: two handles, threads or tasks of one
+//! process exclude each other; acquiring a lock that is already held returns an error
+//! instead of hanging; all paths to one file are one lock; waiters are woken, in the
+//! order in which they came.
 //!
 //! # What this crate does not do
 //!

@@ -17,8 +17,8 @@ use std::{
 
 #[test]
 fn a_thread_waits_for_another_and_not_for_itself() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("a.lock");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.lock");
     let lock = InterProcessLock::new(&path).unwrap();
     let guard = lock.acquire().unwrap();
     assert_eq!(lock.acquire().unwrap_err().kind(), ErrorKind::Deadlock);
@@ -46,8 +46,8 @@ fn a_thread_waits_for_another_and_not_for_itself() {
 
 #[test]
 fn guards_convert_and_tokens_increase() {
-    let folder = tempfile::tempdir().unwrap();
-    let lock = InterProcessReaderWriterLock::new(folder.path().join("a.lock")).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let lock = InterProcessReaderWriterLock::new(directory.path().join("a.lock")).unwrap();
     let writing = lock.write().unwrap();
     let first = writing.fencing_token();
     let reading = writing.downgrade().unwrap();
@@ -75,14 +75,14 @@ fn guards_convert_and_tokens_increase() {
 
 #[test]
 fn errors_have_kinds_and_name_their_lock() {
-    let folder = tempfile::tempdir().unwrap();
-    fs::create_dir(folder.path().join("dir")).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    fs::create_dir(directory.path().join("dir")).unwrap();
     for (name, kind) in [
         ("dir", ErrorKind::IsDirectory),
         ("missing/a", ErrorKind::NoEntry),
         ("dir/../a", ErrorKind::InvalidName),
     ] {
-        let path = folder.path().join(name);
+        let path = directory.path().join(name);
         let error = InterProcessLock::new(&path).unwrap_err();
         assert_eq!(error.kind(), kind, "{error}");
         assert_eq!(Path::new(error.lock()), path);
@@ -96,7 +96,7 @@ fn errors_have_kinds_and_name_their_lock() {
         InterProcessLock::new("").unwrap_err().kind(),
         ErrorKind::InvalidName
     );
-    let deep = folder.path().join("new/and/deep/a.lock");
+    let deep = directory.path().join("new/and/deep/a.lock");
     let lock = InterProcessLock::create_dirs(&deep).unwrap();
     lock.with(|| assert!(deep.exists())).unwrap();
     let error = InterProcessLock::create_dirs(deep.join("b")).unwrap_err();
@@ -105,11 +105,11 @@ fn errors_have_kinds_and_name_their_lock() {
 
 #[test]
 fn a_file_that_was_replaced_is_told() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("a.lock");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.lock");
     let lock = InterProcessLock::new(&path).unwrap();
     let guard = lock.acquire().unwrap();
-    fs::rename(&path, folder.path().join("old")).unwrap();
+    fs::rename(&path, directory.path().join("old")).unwrap();
     File::create(&path).unwrap();
     assert_eq!(guard.check().unwrap_err().kind(), ErrorKind::Replaced);
     assert_eq!(guard.release().unwrap_err().kind(), ErrorKind::Replaced);
@@ -120,8 +120,8 @@ fn a_file_that_was_replaced_is_told() {
 #[cfg(unix)]
 #[test]
 fn threads_count_in_a_locked_file() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("count");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("count");
     thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
@@ -147,8 +147,8 @@ fn threads_count_in_a_locked_file() {
 
 #[test]
 fn a_job_runs_at_most_once_per_interval() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("job.lock");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("job.lock");
     let hour = Duration::from_secs(3600);
     let job = Periodic::new(&path, hour).unwrap();
     let at = |time| {
@@ -183,8 +183,8 @@ fn attributes_lock_natively() {
     fn locked(path: &Path) -> Result<bool, clasp_guest::Error> {
         Ok(InterProcessLock::new(path)?.try_acquire()?.is_none())
     }
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("a.lock");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.lock");
     assert!(locked(&path).unwrap());
     let _guard = InterProcessLock::new(&path).unwrap().acquire().unwrap();
     assert_eq!(locked(&path).unwrap_err().kind(), ErrorKind::Deadlock);
@@ -217,8 +217,8 @@ fn tasks_wait_for_locks() {
         }
     }
 
-    let folder = tempfile::tempdir().unwrap();
-    let lock = InterProcessReaderWriterLock::new(folder.path().join("a.lock")).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let lock = InterProcessReaderWriterLock::new(directory.path().join("a.lock")).unwrap();
     let reading = block_on(lock.read_async()).unwrap();
     let mut request = lock.start_write(None).unwrap();
     assert!(request.get().is_none());

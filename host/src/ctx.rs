@@ -2,7 +2,7 @@
 
 use cap_std::{ambient_authority, fs::Dir};
 use clasp_engine::{
-    Grant, Limits, LockManager, LockUse, Owner, OwnerHandle,
+    Grant, Limits, LockManager, LockUse, Owner, OwnerHandle as LocksHandle,
     file::{Family, FileSpace, Order},
 };
 use std::{io, path::Path};
@@ -136,8 +136,9 @@ impl LocksCtxBuilder {
         self.grant(guest_path, grant)
     }
 
-    /// Grants a place of any back end, as [`lockspace`](Self::lockspace) does
-    /// with directories.
+    /// Grants the locks of any back end, as [`lockspace`](Self::lockspace) does for
+    /// directories. A back end of your own implements
+    /// [`engine::backend::Space`](crate::engine::backend::Space).
     pub fn grant(&mut self, guest_path: impl Into<String>, grant: Grant) -> &mut LocksCtxBuilder {
         self.spaces.push((guest_path.into(), grant));
         self
@@ -181,15 +182,15 @@ impl LocksCtx {
         self.owner.close();
     }
 
-    /// A handle that looks at and closes this context from any thread, also while a
-    /// call of the guest waits for a lock, which borrows the store: take it before the
-    /// call.
-    pub fn handle(&self) -> OwnerHandle {
+    /// A handle that inspects and closes this context from any thread, also while a
+    /// call of the guest waits for a lock. Such a call borrows the store, so take the
+    /// handle before the call.
+    pub fn handle(&self) -> LocksHandle {
         self.owner.handle()
     }
 
-    /// What the guest holds and waits for now. [`LockManager::snapshot`] answers that
-    /// for all guests.
+    /// The locks that the guest holds or waits for now. [`LockManager::snapshot`] returns
+    /// them for all guests.
     pub fn snapshot(&self) -> Vec<LockUse> {
         self.owner.handle().snapshot()
     }

@@ -1,10 +1,10 @@
-//! A wasmtime host plugin that gives components the machine's file locks: the
-//! interface `clasp:locks`.
+//! A wasmtime host plugin that implements the interface `clasp:locks`:
+//! operating-system file locks for WebAssembly components.
 //!
 //! A guest opens locks by name in directories that you grant, within quotas
-//! that you set. What it holds excludes every program of the machine that
-//! locks the same file in the same family of locks, all other guests, and its
-//! own other handles. `wit/semantics.md` in the repository is the contract.
+//! that you set. A lock that it holds excludes every program on the machine that
+//! locks the same file with the same family of locks, all other guests, and its
+//! own other handles. `wit/semantics.md` in the repository is the specification.
 //!
 //! # A complete embedding
 //!
@@ -98,16 +98,19 @@
 //! - On Linux it handles one real-time signal, `SIGRTMIN + 7` unless
 //!   [`set_wake_signal`] chooses another, and sends it to its own waiting threads.
 //! - It keeps a directory of up to 256 empty files, `/dev/shm/clasp-UID` unless
-//!   [`set_order_folder`] chooses another, where the order is
+//!   [`set_order_directory`] chooses another, where the order is
 //!   [`Fair`](Order::Fair).
-//! - It starts a thread for timeouts when the first is set and, in asynchronous
-//!   hosts, a helper thread for each contended lock file, up to
+//! - It starts one thread for timeouts when the first timeout is set, and a helper thread
+//!   for each contended lock file: in asynchronous hosts always, in blocking hosts for
+//!   `start-acquire` and for FUSE and network file systems. There are up to
 //!   [`Limits::waiter_threads`](field@Limits::waiter_threads) for each guest and
 //!   [`Ceilings::waiter_threads`](field@Ceilings::waiter_threads) in all.
 //! - It opens one descriptor for each open lock, and up to three more for each lock
 //!   that is waited for.
-//! - It writes no file's contents. It sets the modification time of lock files when
-//!   a guest touches them, and an extended attribute when a guest draws a token.
+//! - On Windows it starts one thread for a completion port instead of helper threads.
+//! - It does not write the contents of any file. It sets the modification time of a lock
+//!   file when a guest touches it, and an extended attribute when a guest requests a
+//!   token.
 //!
 //! # Versions
 //!
@@ -119,8 +122,8 @@
 //!
 //! - `p2` (default): `clasp:locks@0.2.0`, for components of WASI 0.2.
 //!
-//! Of wasmtime only the runtime is asked for; choose a compiler, or none, in your own
-//! `Cargo.toml`.
+//! This crate depends on the runtime of wasmtime only. Choose a compiler, or none, in
+//! your own `Cargo.toml`.
 //!
 //! # What this crate does not do
 //!
@@ -141,11 +144,13 @@ pub mod p2;
 mod view;
 
 pub use cap_std;
+/// The engine, with all that a back end of your own needs: see its module `backend`.
+pub use clasp_engine as engine;
 pub use clasp_engine::{
     Ceilings, Deadlock, Error, ErrorKind, Grant, Limits, LockManager, LockUse, Mode,
     OwnerHandle as LocksHandle,
     backend::Space,
-    file::{Family, FileSpace, Order, set_order_folder, set_wake_signal},
+    file::{Family, FileSpace, Order, set_order_directory, set_wake_signal},
 };
 pub use ctx::{LocksCtx, LocksCtxBuilder, Lockspace};
 pub use view::{Locks, LocksCtxView, LocksView};

@@ -51,7 +51,7 @@ static ENGINE: LazyLock<Engine> = LazyLock::new(|| {
     cache.with_directory(target().join("wasmtime-cache"));
     let mut config = Config::new();
     config.cache(Some(
-        Cache::new(cache).expect("a cache in the target folder"),
+        Cache::new(cache).expect("a cache in the target directory"),
     ));
     Engine::new(&config).expect("an engine")
 });
@@ -118,19 +118,19 @@ impl Setup {
         }
     }
 
-    /// Grants a folder as `data`, for files and for locks.
-    pub fn data(folder: &Path, manager: &LockManager) -> Setup {
-        Setup::new(manager).files(folder, "data").locks(|locks| {
-            let space = clasp_host::Lockspace::open_ambient(folder).expect("a folder");
+    /// Grants a directory as `data`, for files and for locks.
+    pub fn data(directory: &Path, manager: &LockManager) -> Setup {
+        Setup::new(manager).files(directory, "data").locks(|locks| {
+            let space = clasp_host::Lockspace::open_ambient(directory).expect("a directory");
             locks.lockspace("data", space);
         })
     }
 
-    /// Grants a folder for files.
-    pub fn files(mut self, folder: &Path, name: &str) -> Setup {
+    /// Grants a directory for files.
+    pub fn files(mut self, directory: &Path, name: &str) -> Setup {
         self.wasi
-            .preopened_dir(folder, name, FsPerms::ReadWrite)
-            .expect("a folder");
+            .preopened_dir(directory, name, FsPerms::ReadWrite)
+            .expect("a directory");
         self
     }
 

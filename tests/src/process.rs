@@ -20,13 +20,13 @@ pub struct Process {
 }
 
 impl Process {
-    /// A host with the actor guest, which has `folder` as `data`. Its commands
+    /// A host with the actor guest, which has `directory` as `data`. Its commands
     /// are in `src/bin/host.rs`.
     ///
     /// # Panics
     /// If it does not start.
-    pub fn host(program: &str, folder: &Path, options: &[&str]) -> Process {
-        Process::start(Command::new(program).arg(folder).args(options))
+    pub fn host(program: &str, directory: &Path, options: &[&str]) -> Process {
+        Process::start(Command::new(program).arg(directory).args(options))
     }
 
     /// A Python with fasteners. Its commands are in `src/opponent.py`.
@@ -182,7 +182,7 @@ pub fn clasp() -> Command {
     let profile = std::env::current_exe().expect("the path of this program");
     let clasp = profile
         .ancestors()
-        .map(|folder| folder.join(format!("clasp{EXE_SUFFIX}")))
+        .map(|directory| directory.join(format!("clasp{EXE_SUFFIX}")))
         .find(|clasp| clasp.is_file())
         .unwrap_or_else(|| {
             panic!(

@@ -128,9 +128,9 @@ fn mount(daemon: &Daemon, at: &Path) -> Option<BackgroundSession> {
     }
 }
 
-fn lock(manager: &LockManager, folder: &Path, opted_in: bool) -> (Owner, Lock) {
+fn lock(manager: &LockManager, directory: &Path, opted_in: bool) -> (Owner, Lock) {
     let owner = manager.owner(Limits::default());
-    let dir = Dir::open_ambient_dir(folder, ambient_authority()).unwrap();
+    let dir = Dir::open_ambient_dir(directory, ambient_authority()).unwrap();
     let space = FileSpace::new(dir).network(opted_in).into_space();
     let lock = owner.open(&Grant::new(space), "a.lock").unwrap();
     (owner, lock)
@@ -155,8 +155,11 @@ fn kind<T>(result: Result<T, clasp_engine::Error>) -> Option<ErrorKind> {
 }
 
 /// A lock on a healthy file system of the same host.
-fn check_others(manager: &LockManager, folder: &Path) {
-    let ((_a, first), (_b, second)) = (lock(manager, folder, false), lock(manager, folder, false));
+fn check_others(manager: &LockManager, directory: &Path) {
+    let ((_a, first), (_b, second)) = (
+        lock(manager, directory, false),
+        lock(manager, directory, false),
+    );
     finishes(move || {
         for _ in 0..50 {
             let guard = first.acquire_blocking(Mode::Exclusive, None).unwrap();
@@ -173,8 +176,11 @@ fn check_others(manager: &LockManager, folder: &Path) {
 
 #[test]
 fn a_daemon_that_hangs_keeps_its_own_locks_waiting() {
-    let folder = tempfile::tempdir().unwrap();
-    let (hung, healthy) = (folder.path().join("hung"), folder.path().join("healthy"));
+    let directory = tempfile::tempdir().unwrap();
+    let (hung, healthy) = (
+        directory.path().join("hung"),
+        directory.path().join("healthy"),
+    );
     fs::create_dir(&hung).unwrap();
     fs::create_dir(&healthy).unwrap();
     let daemon = Daemon::default();

@@ -21,15 +21,15 @@ mod programs {
 
 each_guest_has_a_test_in!(programs);
 
-fn data(folder: &Path) -> Setup {
-    Setup::data(folder, LockManager::global())
+fn data(directory: &Path) -> Setup {
+    Setup::data(directory, LockManager::global())
 }
 
 #[test]
 fn actor() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     for host in [Host::Sync, Host::Async] {
-        let mut actor = data(folder.path()).actor(host);
+        let mut actor = data(directory.path()).actor(host);
         assert_eq!(actor.spaces(), ["data"]);
         let lock = actor.open("data/a.lock").unwrap();
         for exclusive in [true, false, true] {
@@ -44,19 +44,19 @@ fn actor() {
 
 #[test]
 fn attributes() {
-    let folder = tempfile::tempdir().unwrap();
-    run_command(data(folder.path()), "attributes", &[]).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    run_command(data(directory.path()), "attributes", &[]).unwrap();
 }
 
 #[test]
 fn counter() {
-    let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("count"), "0").unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("count"), "0").unwrap();
     // On Wine a guest reads and writes a file in some 30 ms.
     let each = if cfg!(windows) { 50 } else { 500 };
     let guests: Vec<_> = (0..3)
         .map(|_| {
-            let setup = data(folder.path());
+            let setup = data(directory.path());
             let each = each.to_string();
             start(move || {
                 run_command(setup, "counter", &["data/count", "data/lock", &each]).unwrap()
@@ -66,26 +66,26 @@ fn counter() {
     for guest in guests {
         guest.finish();
     }
-    let count = fs::read_to_string(folder.path().join("count")).unwrap();
+    let count = fs::read_to_string(directory.path().join("count")).unwrap();
     assert_eq!(count, (3 * each).to_string());
 }
 
 /// A guest that exits has dropped nothing, and holds nothing.
 #[test]
 fn exits() {
-    let folder = tempfile::tempdir().unwrap();
-    let exit = run_command(data(folder.path()), "exits", &["7"]).unwrap_err();
+    let directory = tempfile::tempdir().unwrap();
+    let exit = run_command(data(directory.path()), "exits", &["7"]).unwrap_err();
     // Before 0.2.12 WASI tells success and failure only, and a guest's standard
     // library may know no newer one.
     let code = exit.downcast_ref::<I32Exit>().unwrap().0;
     assert!([1, 7].contains(&code), "{code}");
-    let mut other = data(folder.path()).actor(Host::Sync);
+    let mut other = data(directory.path()).actor(Host::Sync);
     let lock = other.open("data/a.lock").unwrap();
     let guard = other.try_acquire(lock, true).unwrap();
     other.release(guard).unwrap();
 
     // On the command line the code is the guest's.
-    let grant = format!("{}::data", folder.path().display());
+    let grant = format!("{}::data", directory.path().display());
     let mut run = clasp_tests::clasp();
     run.args(["run", "--locks", &grant])
         .arg(guest("exits"))
@@ -96,15 +96,15 @@ fn exits() {
 
 #[test]
 fn fencing() {
-    let folder = tempfile::tempdir().unwrap();
-    match run_command(data(folder.path()), "fencing", &[]) {
+    let directory = tempfile::tempdir().unwrap();
+    match run_command(data(directory.path()), "fencing", &[]) {
         Ok(printed) => assert_eq!(
             printed,
             "refused \"first\": a later holder has written; the value is \"second\"\n"
         ),
         // Not every system has what keeps tokens.
         Err(error) => {
-            let mut actor = data(folder.path()).actor(Host::Sync);
+            let mut actor = data(directory.path()).actor(Host::Sync);
             let lock = actor.open("data/a.lock").unwrap();
             let guard = actor.acquire(lock, true, None).unwrap();
             let refused = actor.fencing_token(guard);
@@ -115,10 +115,10 @@ fn fencing() {
 
 #[test]
 fn periodic() {
-    let folder = tempfile::tempdir().unwrap();
-    let temporary = folder.path().join("old.tmp");
+    let directory = tempfile::tempdir().unwrap();
+    let temporary = directory.path().join("old.tmp");
     // A new file counts as touched where the system does not keep times of creation.
-    let lock = fs::File::create(folder.path().join("cleanup.lock")).unwrap();
+    let lock = fs::File::create(directory.path().join("cleanup.lock")).unwrap();
     let long_ago = SystemTime::now() - Duration::from_secs(7200);
     lock.set_modified(long_ago).unwrap();
     for (seconds, told) in [
@@ -127,7 +127,7 @@ fn periodic() {
         ("0", "removed 1 temporary files\n"),
     ] {
         fs::write(&temporary, "").unwrap();
-        let printed = run_command(data(folder.path()), "periodic", &[seconds]).unwrap();
+        let printed = run_command(data(directory.path()), "periodic", &[seconds]).unwrap();
         assert_eq!(printed, told);
         assert_eq!(temporary.exists(), told == "not due\n");
     }
@@ -135,17 +135,17 @@ fn periodic() {
 
 #[test]
 fn hello() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     for number in 1..=2 {
-        let printed = run_command(data(folder.path()), "hello", &[]).unwrap();
+        let printed = run_command(data(directory.path()), "hello", &[]).unwrap();
         assert_eq!(printed, format!("hello, number {number}\n"));
     }
 }
 
 #[test]
 fn ledger() {
-    let folder = tempfile::tempdir().unwrap();
-    let ledger = |arguments: &[&str]| run_command(data(folder.path()), "ledger", arguments);
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = |arguments: &[&str]| run_command(data(directory.path()), "ledger", arguments);
     ledger(&["create", "data/ledger", "4", "10"]).unwrap();
     let moved = ledger(&["move", "data/ledger", "0.05", "1", "locked"]).unwrap();
     assert!(moved.contains("median_wait_us"), "{moved}");
@@ -159,11 +159,11 @@ fn ledger() {
 /// Tasks of a guest wait for a lock that another guest holds, and go on.
 #[test]
 fn tasks() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut holder = data(folder.path()).actor(Host::Sync);
+    let directory = tempfile::tempdir().unwrap();
+    let mut holder = data(directory.path()).actor(Host::Sync);
     let lock = holder.open("data/a.lock").unwrap();
     let guard = holder.acquire(lock, true, None).unwrap();
-    let grant = format!("{}::data", folder.path().display());
+    let grant = format!("{}::data", directory.path().display());
     let mut run = clasp_tests::clasp();
     run.args(["run", "--locks", &grant])
         .arg(guest("tasks"))

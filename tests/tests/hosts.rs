@@ -14,20 +14,20 @@ use tempfile::TempDir;
 const HOSTS: [Host; 2] = [Host::Sync, Host::Async];
 
 struct World {
-    folder: TempDir,
+    directory: TempDir,
     manager: LockManager,
 }
 
 impl World {
     fn new() -> World {
         World {
-            folder: tempfile::tempdir().unwrap(),
+            directory: tempfile::tempdir().unwrap(),
             manager: LockManager::new(Ceilings::default()),
         }
     }
 
     fn path(&self) -> &Path {
-        self.folder.path()
+        self.directory.path()
     }
 
     /// A guest with `data`, and a lock in it.
@@ -338,7 +338,7 @@ fn grants_say_what_is_permitted() {
 
     let mut nothing = Setup::new(&world.manager).actor(Host::Sync);
     assert!(nothing.spaces().is_empty());
-    assert_eq!(error(nothing.open("data/a.lock")), "not-permitted");
+    assert_eq!(error(nothing.open("data/a.lock")), "not-granted");
 }
 
 #[test]

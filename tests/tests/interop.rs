@@ -6,8 +6,8 @@
 use clasp_tests::{Opponent, Process, clasp, guest, python, start};
 use std::{fs, path::Path, process::Command};
 
-fn host(folder: &Path, family: &str) -> Process {
-    let mut process = Process::host(env!("CARGO_BIN_EXE_host"), folder, &["sync", family]);
+fn host(directory: &Path, family: &str) -> Process {
+    let mut process = Process::host(env!("CARGO_BIN_EXE_host"), directory, &["sync", family]);
     assert_eq!(process.answer(), "ready");
     assert_eq!(process.ask("open a.lock"), "ok 0");
     process
@@ -15,9 +15,9 @@ fn host(folder: &Path, family: &str) -> Process {
 
 #[test]
 fn fasteners_excludes_and_is_excluded() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut guest = host(folder.path(), "posix");
-    let mut fasteners = Process::fasteners(&folder.path().join("a.lock"));
+    let directory = tempfile::tempdir().unwrap();
+    let mut guest = host(directory.path(), "posix");
+    let mut fasteners = Process::fasteners(&directory.path().join("a.lock"));
 
     // Both classes of theirs hold, in each mode; each kind of request of ours.
     for (acquire, release, readers_too) in [
@@ -60,9 +60,9 @@ fn fasteners_excludes_and_is_excluded() {
 
 #[test]
 fn flock_excludes_and_is_excluded() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("a.lock");
-    let mut guest = host(folder.path(), "flock");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("a.lock");
+    let mut guest = host(directory.path(), "flock");
 
     let theirs = Opponent::flock(&["-x"], &file);
     assert_eq!(guest.ask("try 0 s"), "taken");
@@ -82,7 +82,7 @@ fn flock_excludes_and_is_excluded() {
     assert!(!try_flock("-x"));
 
     // The other family is another lock, which is why it is chosen by grant.
-    let mut posix = host(folder.path(), "posix");
+    let mut posix = host(directory.path(), "posix");
     assert_eq!(posix.ask("try 0 x"), "ok 0");
 }
 
@@ -90,9 +90,12 @@ fn flock_excludes_and_is_excluded() {
 /// the two that hold one half each.
 #[test]
 fn both_families_at_once() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("a.lock");
-    let (mut guest, mut other) = (host(folder.path(), "both"), host(folder.path(), "both"));
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("a.lock");
+    let (mut guest, mut other) = (
+        host(directory.path(), "both"),
+        host(directory.path(), "both"),
+    );
     let mut fasteners = Process::fasteners(&file);
     let try_flock = || {
         let mut flock = Command::new("flock");
@@ -127,8 +130,8 @@ fn both_families_at_once() {
 #[test]
 fn a_guest_and_a_python_process_count_together() {
     const EACH: &str = "1000";
-    let folder = tempfile::tempdir().unwrap();
-    let data = folder.path().to_owned();
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().to_owned();
     fs::write(data.join("count"), "0").unwrap();
     let grant = format!("{}::data", data.display());
     let mut run = clasp();

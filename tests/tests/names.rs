@@ -6,18 +6,18 @@ use clasp_host::{Ceilings, Limits, LockManager, Lockspace};
 use clasp_tests::{Actor, Host, Setup};
 use std::{fs, os::unix::fs::symlink, os::unix::net::UnixListener, path::Path, process::Command};
 
-/// A guest with `folder` as its only lockspace and no files.
-fn locks_only(folder: &Path) -> Actor {
+/// A guest with `directory` as its only lockspace and no files.
+fn locks_only(directory: &Path) -> Actor {
     let manager = LockManager::new(Ceilings::default());
     Setup::new(&manager)
         .locks(|locks| {
-            locks.lockspace("data", Lockspace::open_ambient(folder).unwrap());
+            locks.lockspace("data", Lockspace::open_ambient(directory).unwrap());
         })
         .actor(Host::Sync)
 }
 
-fn list(folder: &Path) -> Vec<String> {
-    let mut names: Vec<_> = fs::read_dir(folder)
+fn list(directory: &Path) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(directory)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
@@ -28,15 +28,15 @@ fn list(folder: &Path) -> Vec<String> {
 #[test]
 fn hostile_names_are_refused_and_create_nothing() {
     let outer = tempfile::tempdir().unwrap();
-    let folder = outer.path().join("granted");
-    fs::create_dir(&folder).unwrap();
-    fs::create_dir(folder.join("dir")).unwrap();
+    let directory = outer.path().join("granted");
+    fs::create_dir(&directory).unwrap();
+    fs::create_dir(directory.join("dir")).unwrap();
     fs::write(outer.path().join("secret"), "").unwrap();
-    symlink("../secret", folder.join("escape")).unwrap();
-    symlink("/etc/hostname", folder.join("absolute")).unwrap();
-    symlink("../created", folder.join("dangling-out")).unwrap();
-    symlink("loop", folder.join("loop")).unwrap();
-    let fifo = folder.join("fifo");
+    symlink("../secret", directory.join("escape")).unwrap();
+    symlink("/etc/hostname", directory.join("absolute")).unwrap();
+    symlink("../created", directory.join("dangling-out")).unwrap();
+    symlink("loop", directory.join("loop")).unwrap();
+    let fifo = directory.join("fifo");
     assert!(
         Command::new("mkfifo")
             .arg(&fifo)
@@ -44,11 +44,11 @@ fn hostile_names_are_refused_and_create_nothing() {
             .unwrap()
             .success()
     );
-    let _socket = UnixListener::bind(folder.join("socket")).unwrap();
-    symlink("/dev/null", folder.join("device")).unwrap();
-    let before = (list(outer.path()), list(&folder));
+    let _socket = UnixListener::bind(directory.join("socket")).unwrap();
+    symlink("/dev/null", directory.join("device")).unwrap();
+    let before = (list(outer.path()), list(&directory));
 
-    let mut actor = locks_only(&folder);
+    let mut actor = locks_only(&directory);
     let long = "x".repeat(1025);
     let component = "x".repeat(256);
     for (name, error) in [
@@ -75,20 +75,20 @@ fn hostile_names_are_refused_and_create_nothing() {
     ] {
         assert_eq!(actor.open_raw(0, name), Err(error.into()), "{name:?}");
     }
-    assert_eq!((list(outer.path()), list(&folder)), before);
+    assert_eq!((list(outer.path()), list(&directory)), before);
 
     // Inside, symlinks are names like any other.
-    fs::write(folder.join("dir/target"), "precious").unwrap();
-    symlink("dir/target", folder.join("inside")).unwrap();
+    fs::write(directory.join("dir/target"), "precious").unwrap();
+    symlink("dir/target", directory.join("inside")).unwrap();
     let lock = actor.open_raw(0, "inside").unwrap();
     let guard = actor.acquire(lock, true, None).unwrap();
     actor.release(guard).unwrap();
-    let kept = fs::read_to_string(folder.join("dir/target")).unwrap();
+    let kept = fs::read_to_string(directory.join("dir/target")).unwrap();
     assert_eq!(kept, "precious");
 }
 
 #[test]
-fn a_device_in_the_folder_is_not_a_file() {
+fn a_device_in_the_directory_is_not_a_file() {
     let mut actor = locks_only(Path::new("/dev"));
     let before = list(Path::new("/dev"));
     assert_eq!(actor.open_raw(0, "null"), Err("not-a-file".into()));
@@ -97,8 +97,8 @@ fn a_device_in_the_folder_is_not_a_file() {
 
 #[test]
 fn spellings_links_and_symlinks_of_a_file_are_one_lock() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
     fs::write(path.join("a.lock"), "").unwrap();
     fs::hard_link(path.join("a.lock"), path.join("hard.lock")).unwrap();
     symlink("a.lock", path.join("soft.lock")).unwrap();
@@ -124,14 +124,14 @@ fn spellings_links_and_symlinks_of_a_file_are_one_lock() {
 #[test]
 fn a_file_that_may_only_be_read_can_be_locked_shared() {
     // Root may write to any file, and then may lock this one exclusively too.
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("a.lock");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("a.lock");
     fs::write(&file, "").unwrap();
     let mut permissions = fs::metadata(&file).unwrap().permissions();
     permissions.set_readonly(true);
     fs::set_permissions(&file, permissions).unwrap();
     let denied = fs::OpenOptions::new().write(true).open(&file).is_err();
-    let mut actor = locks_only(folder.path());
+    let mut actor = locks_only(directory.path());
     let lock = actor.open_raw(0, "a.lock").unwrap();
     let guard = actor.acquire(lock, false, None).unwrap();
     actor.release(guard).unwrap();
@@ -154,18 +154,18 @@ fn a_file_that_cannot_be_created_is_an_error_of_its_own() {
 #[test]
 fn the_sdk_and_std_agree_on_paths() {
     let outer = tempfile::tempdir().unwrap();
-    let folders = ["plain", "deep", "root"].map(|name| {
-        let folder = outer.path().join(name);
-        fs::create_dir_all(folder.join("sub")).unwrap();
-        folder
+    let directories = ["plain", "deep", "root"].map(|name| {
+        let directory = outer.path().join(name);
+        fs::create_dir_all(directory.join("sub")).unwrap();
+        directory
     });
-    let [plain, deep, root] = &folders;
+    let [plain, deep, root] = &directories;
     let manager = LockManager::new(Ceilings::default());
     let grants = [(plain, "data"), (deep, "/data/deep"), (root, ".")];
     let mut setup = Setup::new(&manager);
-    for (folder, name) in grants {
-        setup = setup.files(folder, name).locks(|locks| {
-            locks.lockspace(name, Lockspace::open_ambient(folder).unwrap());
+    for (directory, name) in grants {
+        setup = setup.files(directory, name).locks(|locks| {
+            locks.lockspace(name, Lockspace::open_ambient(directory).unwrap());
         });
     }
     let mut limits = Limits::default();
@@ -177,9 +177,9 @@ fn the_sdk_and_std_agree_on_paths() {
         .actor(Host::Sync);
 
     let everything = || -> Vec<Vec<String>> {
-        folders
+        directories
             .iter()
-            .flat_map(|folder| [list(folder), list(&folder.join("sub"))])
+            .flat_map(|directory| [list(directory), list(&directory.join("sub"))])
             .collect()
     };
     for directory in ["/", "/data", "/data/deep", "/sub"] {
@@ -214,7 +214,7 @@ fn the_sdk_and_std_agree_on_paths() {
             let opened = actor.open(&name("y")).is_ok();
             let by_sdk = everything();
             assert_eq!(written, opened, "{directory} {path}");
-            // One file more in each step, in the same folder.
+            // One file more in each step, in the same directory.
             for ((before, std), sdk) in before.iter().zip(&by_std).zip(&by_sdk) {
                 let (first, second) = (std.len() - before.len(), sdk.len() - std.len());
                 assert_eq!(first, second, "{directory} {path}");

@@ -49,13 +49,13 @@ struct Contender {
 }
 
 impl Contender {
-    fn new(folder: &Path, name: &str, mode: &str, [family, order]: [&str; 2]) -> Contender {
-        let log = folder.join(format!("{name}.log"));
+    fn new(directory: &Path, name: &str, mode: &str, [family, order]: [&str; 2]) -> Contender {
+        let log = directory.join(format!("{name}.log"));
         let words: Vec<_> = [mode, family, order, "50"].map(str::to_owned).into();
-        let (folder, own) = (folder.to_owned(), log.clone());
+        let (directory, own) = (directory.to_owned(), log.clone());
         let command = move || {
             let mut command = Command::new(env!("CARGO_BIN_EXE_contender"));
-            command.arg(&folder).arg(&own).args(&words);
+            command.arg(&directory).arg(&own).args(&words);
             command
         };
         let mut contender = Contender {
@@ -167,9 +167,9 @@ fn check_order(turns: &[Turn], processes: usize) {
 #[test]
 fn processes_take_turns() {
     for family in ["posix", "flock", "both"] {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let kind = [family, "fair"];
-        let new = |(at, mode)| Contender::new(folder.path(), &format!("{at}"), mode, kind);
+        let new = |(at, mode)| Contender::new(directory.path(), &format!("{at}"), mode, kind);
         let modes = ["exclusive", "exclusive", "shared", "exclusive", "shared"];
         let mut contenders: Vec<_> = modes.into_iter().enumerate().map(new).collect();
         pass(length());
@@ -182,7 +182,7 @@ fn processes_take_turns() {
 #[test]
 fn processes_exclude_each_other_in_any_order() {
     for family in ["posix", "flock", "both"] {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         // One that goes by tickets beside others that do not.
         let orders = ["kernel", "kernel", "fair"];
         let mut contenders: Vec<_> = ["exclusive", "shared", "exclusive"]
@@ -190,7 +190,7 @@ fn processes_exclude_each_other_in_any_order() {
             .zip(orders)
             .enumerate()
             .map(|(at, (mode, order))| {
-                Contender::new(folder.path(), &format!("{at}"), mode, [family, order])
+                Contender::new(directory.path(), &format!("{at}"), mode, [family, order])
             })
             .collect();
         pass(length() / 2);
@@ -202,8 +202,9 @@ fn processes_exclude_each_other_in_any_order() {
 /// others go on.
 #[test]
 fn stopped_and_killed_processes_keep_nobody_waiting_for_ever() {
-    let folder = tempfile::tempdir().unwrap();
-    let new = |(at, mode)| Contender::new(folder.path(), &format!("{at}"), mode, ["posix", "fair"]);
+    let directory = tempfile::tempdir().unwrap();
+    let new =
+        |(at, mode)| Contender::new(directory.path(), &format!("{at}"), mode, ["posix", "fair"]);
     let modes = ["exclusive", "shared", "exclusive", "exclusive"];
     let mut contenders: Vec<_> = modes.into_iter().enumerate().map(new).collect();
     let until = Instant::now() + length() * 2;
@@ -235,10 +236,10 @@ fn stopped_and_killed_processes_keep_nobody_waiting_for_ever() {
 fn a_stopped_waiter_is_passed() {
     for kind in ["sync", "async"] {
         for family in ["posix", "flock", "both"] {
-            let folder = tempfile::tempdir().unwrap();
+            let directory = tempfile::tempdir().unwrap();
             let host = || {
                 let program = env!("CARGO_BIN_EXE_host");
-                let mut process = Process::host(program, folder.path(), &[kind, family]);
+                let mut process = Process::host(program, directory.path(), &[kind, family]);
                 assert_eq!(process.answer(), "ready");
                 assert_eq!(process.ask("open a.lock"), "ok 0");
                 process

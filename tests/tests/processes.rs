@@ -12,8 +12,8 @@ const FAMILIES: &[&str] = if cfg!(windows) {
     &["posix", "flock", "both"]
 };
 
-fn host(folder: &Path, options: &[&str]) -> Process {
-    let mut process = Process::host(env!("CARGO_BIN_EXE_host"), folder, options);
+fn host(directory: &Path, options: &[&str]) -> Process {
+    let mut process = Process::host(env!("CARGO_BIN_EXE_host"), directory, options);
     assert_eq!(process.answer(), "ready");
     assert_eq!(process.ask("open a.lock"), "ok 0");
     process
@@ -21,15 +21,18 @@ fn host(folder: &Path, options: &[&str]) -> Process {
 
 /// Two hosts in each kind and family.
 fn pairs(mut test: impl FnMut(Process, Process, &Path)) {
-    alike(|start, folder| test(start(), start(), folder));
+    alike(|start, directory| test(start(), start(), directory));
 }
 
 /// As many hosts as a test starts, in each kind and family.
 fn alike(mut test: impl FnMut(&dyn Fn() -> Process, &Path)) {
     for kind in HOSTS {
         for family in FAMILIES {
-            let folder = tempfile::tempdir().unwrap();
-            test(&|| host(folder.path(), &[kind, family]), folder.path());
+            let directory = tempfile::tempdir().unwrap();
+            test(
+                &|| host(directory.path(), &[kind, family]),
+                directory.path(),
+            );
         }
     }
 }
@@ -108,15 +111,15 @@ fn a_trap_a_close_and_a_dropped_store_let_go() {
 
 #[test]
 fn an_unlinked_lock_file_is_noticed_under_a_waiter() {
-    pairs(|mut p, mut q, folder| {
+    pairs(|mut p, mut q, directory| {
         assert_eq!(p.ask("acquire 0 x"), "ok 0");
         q.tell("acquire 0 x");
         q.must_block();
-        remove_name(&folder.join("a.lock"));
+        remove_name(&directory.join("a.lock"));
         assert_eq!(p.ask("release 0"), "replaced");
         assert_eq!(q.answer(), "ok 0");
         // Q has made the file anew, and P follows it.
-        assert!(folder.join("a.lock").exists());
+        assert!(directory.join("a.lock").exists());
         assert_eq!(p.ask("try 0 x"), "taken");
         assert_eq!(q.ask("release 0"), "ok");
         assert_eq!(p.ask("try 0 x"), "ok 1");
@@ -125,13 +128,13 @@ fn an_unlinked_lock_file_is_noticed_under_a_waiter() {
 
 #[test]
 fn a_lock_file_that_is_renamed_away_is_noticed_under_a_waiter() {
-    pairs(|mut p, mut q, folder| {
+    pairs(|mut p, mut q, directory| {
         assert_eq!(p.ask("acquire 0 x"), "ok 0");
         q.tell("acquire 0 x");
         q.must_block();
         // Its link count stays one.
-        fs::rename(folder.join("a.lock"), folder.join("old.lock")).unwrap();
-        fs::write(folder.join("a.lock"), "").unwrap();
+        fs::rename(directory.join("a.lock"), directory.join("old.lock")).unwrap();
+        fs::write(directory.join("a.lock"), "").unwrap();
         assert_eq!(p.ask("release 0"), "replaced");
         assert_eq!(q.answer(), "ok 0");
         assert_eq!(p.ask("acquire 0 x 5"), "timeout");
@@ -145,8 +148,8 @@ fn a_lock_file_that_is_renamed_away_is_noticed_under_a_waiter() {
 #[cfg(target_os = "linux")]
 #[test]
 fn releasing_is_an_unlock_and_not_a_close() {
-    pairs(|mut p, mut q, folder| {
-        let share = |process: &Process| share_descriptions(process, &folder.join("a.lock"));
+    pairs(|mut p, mut q, directory| {
+        let share = |process: &Process| share_descriptions(process, &directory.join("a.lock"));
         assert_eq!(p.ask("acquire 0 x"), "ok 0");
         let shared = share(&p);
         assert!(!shared.is_empty());

@@ -10,12 +10,12 @@ use std::{
     path::Path,
 };
 
-/// A guest with `folder` as its only lockspace and no files.
-fn locks_only(folder: &Path) -> Actor {
+/// A guest with `directory` as its only lockspace and no files.
+fn locks_only(directory: &Path) -> Actor {
     let manager = LockManager::new(Ceilings::default());
     Setup::new(&manager)
         .locks(|locks| {
-            locks.lockspace("data", Lockspace::open_ambient(folder).unwrap());
+            locks.lockspace("data", Lockspace::open_ambient(directory).unwrap());
         })
         .actor(Host::Sync)
 }
@@ -23,10 +23,10 @@ fn locks_only(folder: &Path) -> Actor {
 #[test]
 fn hostile_names_are_refused_and_create_nothing() {
     let outer = tempfile::tempdir().unwrap();
-    let folder = outer.path().join("granted");
-    fs::create_dir_all(folder.join("dir")).unwrap();
+    let directory = outer.path().join("granted");
+    fs::create_dir_all(directory.join("dir")).unwrap();
     fs::write(outer.path().join("secret"), "").unwrap();
-    let mut actor = locks_only(&folder);
+    let mut actor = locks_only(&directory);
     for (name, error) in [
         ("..", "invalid-name"),
         ("../secret", "invalid-name"),
@@ -51,17 +51,21 @@ fn hostile_names_are_refused_and_create_nothing() {
         let opened = actor.open(&format!("data/{name}"));
         assert_eq!(opened.unwrap_err(), error, "{name:?}");
     }
-    assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
-    assert_eq!(fs::read_dir(folder.join("dir")).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(&directory).unwrap().count(), 1);
+    assert_eq!(fs::read_dir(directory.join("dir")).unwrap().count(), 0);
     assert_eq!(fs::read_dir(outer.path()).unwrap().count(), 2);
 }
 
 #[test]
 fn spellings_and_links_of_a_file_are_one_lock() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut actor = locks_only(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let mut actor = locks_only(directory.path());
     let lock = actor.open("data/a.lock").unwrap();
-    fs::hard_link(folder.path().join("a.lock"), folder.path().join("link")).unwrap();
+    fs::hard_link(
+        directory.path().join("a.lock"),
+        directory.path().join("link"),
+    )
+    .unwrap();
     let guard = actor.acquire(lock, true, None).unwrap();
     for name in ["./a.lock", "link", ".//a.lock"] {
         let other = actor.open(&format!("data/{name}")).unwrap();
@@ -74,12 +78,12 @@ fn spellings_and_links_of_a_file_are_one_lock() {
 /// Such as Rust's standard library does, and Go and Java.
 #[test]
 fn a_program_that_locks_the_whole_file_excludes_and_is_excluded() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut actor = locks_only(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let mut actor = locks_only(directory.path());
     let lock = actor.open("data/a.lock").unwrap();
     // Closing unlocks: Wine refuses how the standard library does it, twice.
     let native = || {
-        let path = folder.path().join("a.lock");
+        let path = directory.path().join("a.lock");
         fs::File::options()
             .read(true)
             .write(true)
@@ -109,10 +113,10 @@ fn a_program_that_locks_the_whole_file_excludes_and_is_excluded() {
 fn the_rest_of_a_locked_file_can_be_read_and_written() {
     use std::os::windows::fs::FileExt;
 
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("a.lock");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.lock");
     fs::write(&path, "0123").unwrap();
-    let mut actor = locks_only(folder.path());
+    let mut actor = locks_only(directory.path());
     let lock = actor.open("data/a.lock").unwrap();
     let guard = actor.acquire(lock, true, None).unwrap();
     let file = fs::File::options()

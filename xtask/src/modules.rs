@@ -26,7 +26,7 @@ const CRATES: [&str; 9] = [
 ];
 
 /// The layers of the engine, the lowest first: a file uses those of its own layer
-/// and of lower ones. A file belongs to the first layer that names it or a folder
+/// and of lower ones. A file belongs to the first layer that names it or a directory
 /// above it.
 const LAYERS: [(&str, &[&str]); 8] = [
     ("vocabulary", &["error.rs", "mode.rs", "name.rs", "sync.rs"]),
@@ -56,8 +56,8 @@ struct Sources {
 
 pub(crate) fn check(_: bool) -> Result<()> {
     for sources in CRATES {
-        let folder = root().join(sources);
-        let found = Sources::read(&folder)?;
+        let directory = root().join(sources);
+        let found = Sources::read(&directory)?;
         let imports = found.imports()?;
         if let Some(circle) = circle(&imports) {
             bail!(
@@ -105,10 +105,10 @@ fn layers(imports: &BTreeMap<String, BTreeSet<String>>) -> Result<()> {
 }
 
 impl Sources {
-    fn read(folder: &Path) -> Result<Sources> {
+    fn read(directory: &Path) -> Result<Sources> {
         let mut files = BTreeMap::new();
-        let mut folders = vec![(folder.to_owned(), Module::new())];
-        while let Some((at, module)) = folders.pop() {
+        let mut directories = vec![(directory.to_owned(), Module::new())];
+        while let Some((at, module)) = directories.pop() {
             let entries =
                 fs::read_dir(&at).with_context(|| format!("cannot read {}", at.display()))?;
             for entry in entries {
@@ -121,7 +121,7 @@ impl Sources {
                 let mut module = module.clone();
                 if path.is_dir() {
                     module.push(stem);
-                    folders.push((path, module));
+                    directories.push((path, module));
                 } else if path.extension().is_some_and(|e| e == "rs") {
                     if !["lib", "main", "mod"].contains(&&*stem) {
                         module.push(stem);
@@ -131,18 +131,18 @@ impl Sources {
             }
         }
         let files = files.into_iter().map(|(module, path)| {
-            let relative = path.strip_prefix(folder).map(Path::to_owned);
+            let relative = path.strip_prefix(directory).map(Path::to_owned);
             relative.map(|path| (module, path))
         });
         let files = files.collect::<Result<_, _>>()?;
         let sources = Sources { files };
-        // Paths are kept relative, and read from the folder.
-        sources.with_folder(folder)
+        // Paths are kept relative, and read from the directory.
+        sources.with_directory(directory)
     }
 
-    fn with_folder(mut self, folder: &Path) -> Result<Sources> {
+    fn with_directory(mut self, directory: &Path) -> Result<Sources> {
         for path in self.files.values_mut() {
-            *path = folder.join(&*path);
+            *path = directory.join(&*path);
         }
         Ok(self)
     }

@@ -18,9 +18,9 @@ pub(crate) fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
-/// Where things are kept that survive the target folder.
+/// Where things are kept that survive the target directory.
 pub(crate) fn cache() -> Result<PathBuf> {
-    let home = std::env::home_dir().context("no home folder is known; set HOME to yours")?;
+    let home = std::env::home_dir().context("no home directory is known; set HOME to yours")?;
     Ok(home.join(".cache/clasp"))
 }
 
@@ -84,7 +84,7 @@ pub(crate) fn capture(command: &mut Command) -> Result<String> {
 pub(crate) fn has(program: &str) -> bool {
     std::env::var_os("PATH").is_some_and(|path| {
         let program = format!("{program}{EXE_SUFFIX}");
-        std::env::split_paths(&path).any(|folder| folder.join(&program).is_file())
+        std::env::split_paths(&path).any(|directory| directory.join(&program).is_file())
     })
 }
 

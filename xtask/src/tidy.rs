@@ -27,7 +27,7 @@ const DEPENDENCIES: [(&str, &[&str]); 9] = [
     ("xtask", &[]),
 ];
 
-/// The folder with all unsafe code.
+/// The directory with all unsafe code.
 const UNSAFE: &str = "engine/src/file/sys/";
 
 /// The one program that sleeps, to leave the others some time.
@@ -68,9 +68,9 @@ fn copies(fix: bool) -> Result<()> {
                 fs::copy(&file, to)?;
             }
         }
-        let names = |folder: &Path| -> Result<Vec<PathBuf>> {
-            let files = wit_files(folder)?;
-            let names = files.iter().map(|f| f.strip_prefix(folder));
+        let names = |directory: &Path| -> Result<Vec<PathBuf>> {
+            let files = wit_files(directory)?;
+            let names = files.iter().map(|f| f.strip_prefix(directory));
             Ok(names
                 .map(|n| n.map(Path::to_owned))
                 .collect::<Result<_, _>>()?)
@@ -88,17 +88,17 @@ fn copies(fix: bool) -> Result<()> {
     Ok(())
 }
 
-/// The WIT files of a folder and its dependencies, in order.
-fn wit_files(folder: &Path) -> Result<Vec<PathBuf>> {
+/// The WIT files of a directory and its dependencies, in order.
+fn wit_files(directory: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        let entries =
-            fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    let mut directories = vec![directory.to_owned()];
+    while let Some(directory) = directories.pop() {
+        let entries = fs::read_dir(&directory)
+            .with_context(|| format!("cannot read {}", directory.display()))?;
         for entry in entries {
             let path = entry?.path();
             if path.is_dir() {
-                folders.push(path);
+                directories.push(path);
             } else if path.extension().is_some_and(|e| e == "wit") {
                 files.push(path);
             }

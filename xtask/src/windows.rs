@@ -31,9 +31,9 @@ pub(crate) fn test(options: &[String]) -> Result<()> {
     let wine = wine()?;
     guests::build()?;
     let toolchain = toolchain::ensure(Target::Windows)?;
-    let folder = target().join("windows");
-    let libraries = libraries(&folder.join("libraries"))?;
-    let prefix = folder.join("prefix");
+    let directory = target().join("windows");
+    let libraries = libraries(&directory.join("libraries"))?;
+    let prefix = directory.join("prefix");
     fs::create_dir_all(&prefix)?;
 
     let workspace = |subcommand| {
@@ -46,7 +46,7 @@ pub(crate) fn test(options: &[String]) -> Result<()> {
             // with fewer, wasmtime would be another, and be built twice.
             .args(["--lib", "--bins", "--tests"])
             .arg("--target-dir")
-            .arg(&folder);
+            .arg(&directory);
         toolchain.configure(&mut cargo);
         cargo
     };
@@ -86,16 +86,16 @@ fn wine() -> Result<PathBuf> {
     Ok(wine.to_owned())
 }
 
-/// The folder with what Wine lacks.
-fn libraries(folder: &Path) -> Result<PathBuf> {
-    fs::create_dir_all(folder)?;
-    let source = folder.join("prng.c");
+/// The directory with what Wine lacks.
+fn libraries(directory: &Path) -> Result<PathBuf> {
+    fs::create_dir_all(directory)?;
+    let source = directory.join("prng.c");
     fs::write(&source, PRNG)?;
     capture(
         Command::new("x86_64-w64-mingw32-gcc")
             .args(["-shared", "-o"])
-            .args([&folder.join("bcryptprimitives.dll"), &source])
+            .args([&directory.join("bcryptprimitives.dll"), &source])
             .arg("-ladvapi32"),
     )?;
-    Ok(folder.canonicalize()?)
+    Ok(directory.canonicalize()?)
 }

@@ -84,10 +84,10 @@ impl Demo {
     }
 
     fn phase(&self, locked: bool) -> Result<Phase> {
-        let folder = tempfile::tempdir().context("cannot make a folder for the ledger")?;
+        let directory = tempfile::tempdir().context("cannot make a directory for the ledger")?;
         let create = [ACCOUNTS, BALANCE].map(|n| n.to_string());
         let create = ["create", "data/ledger", &create[0], &create[1]];
-        finish(&mut self.clasp(folder.path(), &create)?)?;
+        finish(&mut self.clasp(directory.path(), &create)?)?;
 
         let title = if locked {
             "with locks"
@@ -100,11 +100,11 @@ impl Demo {
         if progress.is_hidden() {
             eprintln!("{title}: {} seconds", self.seconds);
         }
-        let processes = self.start(folder.path(), locked)?;
+        let processes = self.start(directory.path(), locked)?;
         let processes = self.watch(processes, &progress)?;
         progress.finish_and_clear();
 
-        let totals = finish(&mut self.clasp(folder.path(), &["total", "data/ledger"])?)?;
+        let totals = finish(&mut self.clasp(directory.path(), &["total", "data/ledger"])?)?;
         let totals = serde_json::from_str(&totals).context("the ledger is damaged")?;
         Ok(Phase::new(
             locked,
@@ -116,9 +116,9 @@ impl Demo {
     }
 
     /// `clasp run` of the guest in a process of its own.
-    fn clasp(&self, folder: &Path, arguments: &[&str]) -> Result<Command> {
+    fn clasp(&self, directory: &Path, arguments: &[&str]) -> Result<Command> {
         let mut command = Command::new(std::env::current_exe()?);
-        let grant = format!("{}::data", folder.display());
+        let grant = format!("{}::data", directory.display());
         command
             .args(["run", "--dir", &grant, "--locks", &grant])
             .arg(&self.guest)
@@ -126,7 +126,7 @@ impl Demo {
         Ok(command)
     }
 
-    fn start(&self, folder: &Path, locked: bool) -> Result<Vec<(String, Running)>> {
+    fn start(&self, directory: &Path, locked: bool) -> Result<Vec<(String, Running)>> {
         let seconds = self.seconds.to_string();
         let total = (ACCOUNTS * BALANCE).to_string();
         let mut processes = Vec::new();
@@ -147,7 +147,7 @@ impl Demo {
             for number in 1..=count {
                 let seed = number.to_string();
                 let last = if role == "move" { &seed } else { &total };
-                let mut command = self.clasp(folder, &[role, "data/ledger", &seconds, last])?;
+                let mut command = self.clasp(directory, &[role, "data/ledger", &seconds, last])?;
                 if locked {
                     command.arg("locked");
                 }
@@ -155,10 +155,10 @@ impl Demo {
             }
         }
         if let Some(python) = &self.python {
-            let script = folder.join("teller.py");
+            let script = directory.join("teller.py");
             fs::write(&script, include_str!("teller.py"))?;
             let mut command = Command::new(python);
-            command.arg(script).arg(folder.join("ledger"));
+            command.arg(script).arg(directory.join("ledger"));
             command.args([
                 seconds.as_str(),
                 "99",

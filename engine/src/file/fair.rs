@@ -25,7 +25,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Files in the folder. The kernel keeps the locks of a file in one list, so
+/// Files in the directory. The kernel keeps the locks of a file in one list, so
 /// several keep it short where thousands of lock files are contended.
 pub(crate) const FILES: usize = 256;
 
@@ -192,7 +192,7 @@ impl Line {
         match self.bytes.refresh(true) {
             Ok(false) => {}
             Ok(true) => {
-                tracing::info!(target: "clasp::order", "the folder of the order was removed; using the new one");
+                tracing::info!(target: "clasp::order", "the directory of the order was removed; using the new one");
             }
             Err(error) => {
                 tracing::warn!(target: "clasp::order", %error, "the order between hosts is out of reach");

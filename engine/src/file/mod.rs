@@ -12,7 +12,7 @@ mod times;
 
 pub use family::Family;
 pub use order::Order;
-pub use sys::{set_order_folder, set_wake_signal};
+pub use sys::{set_order_directory, set_wake_signal};
 
 use crate::sync::Mutex;
 use crate::{

@@ -14,12 +14,12 @@ use std::{fmt, str::FromStr};
 pub enum Order {
     /// First come first served among the hosts of one user: once a request has
     /// its place, each other host has at most one tenure before it (64 turns or
-    /// 250 us), and readers do not starve writers. The first acquisition of each
-    /// tenure costs one system call more.
+    /// 250 us; in an asynchronous host 128 turns or 500 us), and readers do not starve
+    /// writers. The first acquisition of each tenure costs one system call more.
     ///
-    /// The order is kept in a folder of the user, by locks that vanish with the
-    /// processes; see [`set_order_folder`](crate::file::set_order_folder).
-    /// Where there is no such folder, and where inode numbers do not identify
+    /// The order is kept in a directory of the user, by locks that vanish with the
+    /// processes; see [`set_order_directory`](crate::file::set_order_directory).
+    /// Where there is no such directory, and where inode numbers do not identify
     /// files (FUSE, network file systems), the order is the kernel's.
     Fair,
     /// No ordering guarantee. A process that releases the lock and asks again at

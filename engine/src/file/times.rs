@@ -56,8 +56,8 @@ mod tests {
 
     #[test]
     fn a_file_is_touched_by_what_changes_its_time() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.lock");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.lock");
         let file = File::create(&path).unwrap();
         if created(&file.metadata().unwrap()).is_none() {
             assert!(last_touched(&file).unwrap().is_some());

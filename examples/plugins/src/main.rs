@@ -1,5 +1,5 @@
 //! Loads one plugin three times, each in a store and a thread of its own. The
-//! plugins share a folder, and a lock in it keeps their journal whole.
+//! plugins share a directory, and a lock in it keeps their journal whole.
 //!
 //! `cargo run -p clasp-example-plugins -- PLUGIN.wasm`
 
@@ -49,7 +49,7 @@ impl LocksView for State {
     }
 }
 
-/// What a plugin gets: one folder, for files and for locks, and a bound on how
+/// What a plugin gets: one directory, for files and for locks, and a bound on how
 /// long it may wait.
 fn state(shared: &Path) -> wasmtime::Result<State> {
     let limits = Limits::default().longest_wait(Duration::from_secs(30));

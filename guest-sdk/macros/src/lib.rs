@@ -35,10 +35,14 @@ use syn::{
 ///   `Result`.
 /// - `crate = path`: where `clasp_guest` is, if it was renamed or is re-exported.
 ///
-/// Without `panic`, an error of the lock is returned as if by `?`, so the function
-/// returns a `Result` with an error that is made from `clasp_guest::Error`, by
-/// whatever name. A function that returns something that may run after the lock is
-/// released, such as an `impl Iterator`, is refused.
+/// Without `panic`, an error of the lock is returned as with `?`. The function then has
+/// to return a `Result`, or an alias of one, whose error type can be made from
+/// `clasp_guest::Error`.
+///
+/// The lock is released when the function returns. A function that returns an `impl
+/// Future` or an `impl Iterator`, whose code would run after that, is a compile error. A
+/// lazy type that has a name, such as `std::fs::ReadDir` or a `struct` that implements
+/// `Future`, is not detected: collect or await it inside the function.
 #[proc_macro_attribute]
 pub fn interprocess_locked(arguments: TokenStream, function: TokenStream) -> TokenStream {
     between_processes(arguments, function, "InterProcessLock", "acquire")

@@ -73,13 +73,13 @@ impl Lock {
         let Some((at, name)) = path::resolve(path, current_dir, grants) else {
             let granted: Vec<_> = spaces.iter().map(|(_, path)| format!("{path:?}")).collect();
             let text = match granted.is_empty() {
-                true => "this component was granted no lockspace".to_owned(),
+                true => "the host has granted no locks to this component".to_owned(),
                 false => format!(
-                    "no lockspace is granted for this path, only for {}",
+                    "the host has granted no locks for this path, only for {}",
                     granted.join(", ")
                 ),
             };
-            return Err(Cause::new(ErrorKind::NotPermitted, text));
+            return Err(Cause::new(ErrorKind::NotGranted, text));
         };
         Ok(Lock(spaces[at].0.open(&name)?))
     }

@@ -95,6 +95,7 @@ fn sdk_name(error: clasp_guest::Error) -> String {
         ErrorKind::Deadlock => "deadlock",
         ErrorKind::Access => "access",
         ErrorKind::ReadOnly => "read-only",
+        ErrorKind::NotGranted => "not-granted",
         ErrorKind::NotPermitted => "not-permitted",
         ErrorKind::FamilyMismatch => "family-mismatch",
         ErrorKind::NoEntry => "no-entry",

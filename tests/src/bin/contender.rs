@@ -1,4 +1,4 @@
-//! Takes one lock over and over and logs each turn: `contender FOLDER LOG MODE
+//! Takes one lock over and over and logs each turn: `contender DIR LOG MODE
 //! FAMILY ORDER HOLD-US`, until its input ends, but once at least.
 //!
 //! The log has a line of four times for each turn: when it was asked for, when
@@ -58,8 +58,8 @@ fn now() -> u64 {
 fn main() {
     tracing_subscriber::registry().with(Tickets).init();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [folder, log, mode, family, order, hold] = &arguments[..] else {
-        panic!("contender FOLDER LOG MODE FAMILY ORDER HOLD-US");
+    let [directory, log, mode, family, order, hold] = &arguments[..] else {
+        panic!("contender DIR LOG MODE FAMILY ORDER HOLD-US");
     };
     let mut log = File::create(log).expect("a log");
     let mode = match &**mode {
@@ -69,7 +69,7 @@ fn main() {
     let family: Family = family.parse().expect("a family");
     let order: Order = order.parse().expect("an order");
     let hold: u64 = hold.parse().expect("microseconds");
-    let dir = Dir::open_ambient_dir(folder, ambient_authority()).expect("a folder");
+    let dir = Dir::open_ambient_dir(directory, ambient_authority()).expect("a directory");
     let grant = Grant::new(FileSpace::new(dir).family(family).order(order).into_space());
     let owner = LockManager::global().owner(Limits::default());
     let lock = owner.open(&grant, "a.lock").expect("a lock");

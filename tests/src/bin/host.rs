@@ -1,4 +1,4 @@
-//! A host process that does as a test says: `host FOLDER [sync|async]
+//! A host process that does as a test says: `host DIR [sync|async]
 //! [FAMILY]`, then a command a line, each answered with a line.
 //!
 //! Its guest is the actor; the commands are `open NAME`, `acquire LOCK MODE
@@ -13,11 +13,11 @@ use std::io::{BufRead, stdin};
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     let has = |option: &str| arguments.iter().any(|a| a == option);
-    let folder = arguments.get(1).expect("the folder");
+    let directory = arguments.get(1).expect("the directory");
     let family = arguments.iter().find_map(|a| a.parse().ok());
     let family: Family = family.unwrap_or_default();
-    let space = Lockspace::open_ambient(folder)
-        .expect("a folder")
+    let space = Lockspace::open_ambient(directory)
+        .expect("a directory")
         .family(family);
     let setup = Setup::new(LockManager::global()).locks(|locks| {
         locks.lockspace("data", space);

@@ -3,7 +3,7 @@
 //!
 //! The installed Rust toolchain serves if it has the target or rustup can add
 //! it. Where rustup's server cannot be reached, a toolchain is put together
-//! from distribution packages, once, under the cache folder.
+//! from distribution packages, once, under the cache directory.
 
 #[cfg(target_os = "linux")]
 mod packages;
@@ -66,9 +66,9 @@ impl Toolchain {
         // most of the time would go into optimizing.
         command.args(["--config", "profile.dev.package.'*'.opt-level=0"]);
         self.target.configure(command);
-        if let Some(folder) = &self.packages {
-            command.env("RUSTC", folder.join("bin/rustc"));
-            command.env("RUSTDOC", folder.join("bin/rustdoc"));
+        if let Some(directory) = &self.packages {
+            command.env("RUSTC", directory.join("bin/rustc"));
+            command.env("RUSTDOC", directory.join("bin/rustdoc"));
             command.env_remove("RUSTC_WRAPPER");
         }
     }
@@ -107,8 +107,8 @@ pub(crate) fn ensure(target: Target) -> Result<Toolchain> {
             }
         }
     }
-    let folder = cache()?.join("guest-toolchain");
-    from_packages(&folder, target).with_context(|| {
+    let directory = cache()?.join("guest-toolchain");
+    from_packages(&directory, target).with_context(|| {
         format!(
             "the toolchain could not be made from packages. \
              If rustup works for you, run `rustup target add {triple}` and unset {CHOICE}"
@@ -116,7 +116,7 @@ pub(crate) fn ensure(target: Target) -> Result<Toolchain> {
     })?;
     Ok(Toolchain {
         target,
-        packages: Some(folder),
+        packages: Some(directory),
     })
 }
 

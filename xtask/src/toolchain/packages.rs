@@ -19,31 +19,31 @@ const HOST: &str = "x86_64-unknown-linux-gnu";
 const LIBC_PACKAGE: &str = "@yowasp/clang@22.0.0-git20542-10";
 
 /// Makes the compiler if it is missing, and its standard library for `target`.
-pub(super) fn ensure(folder: &Path, target: Target) -> Result<()> {
+pub(super) fn ensure(directory: &Path, target: Target) -> Result<()> {
     // One without its sources was made by an earlier version.
-    if !sources(folder).is_dir() {
-        if folder.exists() {
-            fs::remove_dir_all(folder)?;
+    if !sources(directory).is_dir() {
+        if directory.exists() {
+            fs::remove_dir_all(directory)?;
         }
-        make(folder)?;
+        make(directory)?;
     }
-    let library = rustlib(folder, target.triple());
+    let library = rustlib(directory, target.triple());
     if !library.is_dir() {
-        add(folder, target)?;
+        add(directory, target)?;
     }
     Ok(())
 }
 
-fn rustlib(folder: &Path, of: &str) -> PathBuf {
-    folder.join("lib/rustlib").join(of)
+fn rustlib(directory: &Path, of: &str) -> PathBuf {
+    directory.join("lib/rustlib").join(of)
 }
 
 /// The sources of the standard library.
-fn sources(folder: &Path) -> PathBuf {
-    rustlib(folder, "src").join("library")
+fn sources(directory: &Path) -> PathBuf {
+    rustlib(directory, "src").join("library")
 }
 
-fn make(folder: &Path) -> Result<()> {
+fn make(directory: &Path) -> Result<()> {
     ensure!(
         cfg!(all(target_arch = "x86_64", target_os = "linux")),
         "only x86_64 Linux has the packages"
@@ -58,7 +58,9 @@ fn make(folder: &Path) -> Result<()> {
     ] {
         ensure!(has(tool), "missing tool `{tool}` (package: {package})");
     }
-    let parent = folder.parent().context("the cache folder has no parent")?;
+    let parent = directory
+        .parent()
+        .context("the cache directory has no parent")?;
     fs::create_dir_all(parent)?;
     let work = Work::begin(parent)?;
 
@@ -90,18 +92,20 @@ fn make(folder: &Path) -> Result<()> {
         work.out.join("VERSIONS"),
         format!("debian: {debian}\nnpm: {LIBC_PACKAGE}\n{linker}\n"),
     )?;
-    fs::rename(&work.out, folder)?;
+    fs::rename(&work.out, directory)?;
     Ok(())
 }
 
 /// Builds the standard library as the project Rust does, and keeps the result,
 /// so that what is built with it needs no unstable option.
-fn add(folder: &Path, target: Target) -> Result<()> {
+fn add(directory: &Path, target: Target) -> Result<()> {
     let triple = target.triple();
     say(format!(
         "Toolchain: building the standard library for {triple}, one or two minutes"
     ));
-    let parent = folder.parent().context("the cache folder has no parent")?;
+    let parent = directory
+        .parent()
+        .context("the cache directory has no parent")?;
     let work = Work::begin(parent)?;
     let library = work.out.join("lib");
     fs::create_dir_all(&library)?;
@@ -117,9 +121,9 @@ fn add(folder: &Path, target: Target) -> Result<()> {
         // The linker wants them around every program.
         Target::Windows => {
             for object in ["rsbegin", "rsend"] {
-                let source = sources(folder).join(format!("rtstartup/{object}.rs"));
+                let source = sources(directory).join(format!("rtstartup/{object}.rs"));
                 capture(
-                    Command::new(folder.join("bin/rustc"))
+                    Command::new(directory.join("bin/rustc"))
                         .env("RUSTC_BOOTSTRAP", "1")
                         .args(["--target", triple, "--emit=obj", "-o"])
                         .args([library.join(format!("{object}.o")), source]),
@@ -128,12 +132,12 @@ fn add(folder: &Path, target: Target) -> Result<()> {
         }
         Target::MacOs | Target::FreeBsd => {}
     }
-    work.build_std(folder, target, &library)?;
-    fs::rename(&work.out, rustlib(folder, triple))?;
+    work.build_std(directory, target, &library)?;
+    fs::rename(&work.out, rustlib(directory, triple))?;
     if target == Target::Guest
-        && let Err(error) = work.check(folder)
+        && let Err(error) = work.check(directory)
     {
-        fs::remove_dir_all(rustlib(folder, triple))?;
+        fs::remove_dir_all(rustlib(directory, triple))?;
         return Err(error);
     }
     Ok(())
@@ -142,25 +146,25 @@ fn add(folder: &Path, target: Target) -> Result<()> {
 /// The private apt state of one run: no root is needed, and the system's own
 /// state stays as it is. The system says where packages come from.
 struct Apt {
-    folder: PathBuf,
+    directory: PathBuf,
 }
 
 impl Apt {
-    fn update(folder: PathBuf) -> Result<Apt> {
+    fn update(directory: PathBuf) -> Result<Apt> {
         for part in ["state/lists/partial", "cache/archives/partial"] {
-            fs::create_dir_all(folder.join(part))?;
+            fs::create_dir_all(directory.join(part))?;
         }
-        let at = folder.display();
-        fs::write(folder.join("status"), "")?;
+        let at = directory.display();
+        fs::write(directory.join("status"), "")?;
         fs::write(
-            folder.join("conf"),
+            directory.join("conf"),
             format!(
                 "Dir::State \"{at}/state\";\nDir::State::status \"{at}/status\";\n\
                  Dir::Cache \"{at}/cache\";\nAPT::Sandbox::User \"root\";\n\
                  Acquire::Languages \"none\";\nAcquire::Retries \"3\";\n"
             ),
         )?;
-        let apt = Apt { folder };
+        let apt = Apt { directory };
         capture(apt.command("apt-get").args(["-qq", "update"]))?;
         Ok(apt)
     }
@@ -168,7 +172,7 @@ impl Apt {
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         command
-            .env("APT_CONFIG", self.folder.join("conf"))
+            .env("APT_CONFIG", self.directory.join("conf"))
             .env("LC_ALL", "C");
         command
     }
@@ -271,7 +275,7 @@ fn unpack_library(debs: &[PathBuf], to: &Path) -> Result<PathBuf> {
     Ok(sources.path().join("library"))
 }
 
-/// The folders of one run.
+/// The directories of one run.
 struct Work {
     out: PathBuf,
     scratch: PathBuf,
@@ -279,7 +283,7 @@ struct Work {
 
 impl Drop for Work {
     fn drop(&mut self) {
-        // Half a toolchain is of no use, and the scratch folder is large.
+        // Half a toolchain is of no use, and the scratch directory is large.
         let _ = fs::remove_dir_all(&self.scratch);
         let _ = fs::remove_dir_all(&self.out);
     }
@@ -305,7 +309,7 @@ impl Work {
         rustlib(&self.out, of)
     }
 
-    /// The folder with wasi-libc.
+    /// The directory with wasi-libc.
     fn libc(&self) -> Result<PathBuf> {
         say(format!("Toolchain: downloading {LIBC_PACKAGE}"));
         let npm = self.scratch.join("npm");
@@ -333,8 +337,8 @@ impl Work {
     /// Puts the compiler and the host's libraries where a toolchain has them.
     fn lay_out(&self, root: &Path, apt: &Apt) -> Result<()> {
         let out = &self.out;
-        for folder in ["bin", "libexec"] {
-            fs::create_dir_all(out.join(folder))?;
+        for directory in ["bin", "libexec"] {
+            fs::create_dir_all(out.join(directory))?;
         }
         fs::create_dir_all(self.rustlib(HOST))?;
         let usr = root.join("usr");
@@ -354,7 +358,7 @@ impl Work {
                 out.join("libexec").join(program),
             )?;
             // Debian's programs look for their libraries in the system's
-            // folders only.
+            // directories only.
             let wrapper = out.join("bin").join(program);
             fs::write(
                 &wrapper,
@@ -430,12 +434,12 @@ impl Work {
         fs::create_dir_all(bin.join("gcc-ld"))?;
         let lld = files(&root.join("usr/lib"))?
             .into_iter()
-            .map(|folder| folder.join("bin/lld"))
+            .map(|directory| directory.join("bin/lld"))
             .find(|lld| lld.is_file())
             .context("no lld in its package")?;
         fs::rename(lld, bin.join("rust-lld"))?;
         symlink("../rust-lld", bin.join("gcc-ld/wasm-ld"))?;
-        // lld looks for LLVM beside its own folder.
+        // lld looks for LLVM beside its own directory.
         let llvm = files(&self.out.join("lib"))?
             .into_iter()
             .find_map(|f| {
@@ -467,13 +471,13 @@ impl Work {
     }
 
     /// Builds the standard library, or only what checking needs of it.
-    fn build_std(&self, folder: &Path, target: Target, to: &Path) -> Result<()> {
+    fn build_std(&self, directory: &Path, target: Target, to: &Path) -> Result<()> {
         let (subcommand, profile, features, extension) = match target {
             Target::Guest => ("build", "release", "backtrace", "rlib"),
             Target::Windows => ("build", "release", "backtrace,panic-unwind", "rlib"),
             Target::MacOs | Target::FreeBsd => ("check", "dev", "backtrace,panic-unwind", "rmeta"),
         };
-        let library = sources(folder);
+        let library = sources(directory);
         let triple = target.triple();
         let built = self.scratch.join("std");
         let mut build = cargo(subcommand);
@@ -493,7 +497,7 @@ impl Work {
             .env_remove("CARGO_ENCODED_RUSTFLAGS")
             .env_remove("CARGO_TARGET_DIR")
             .env_remove("RUSTC_WRAPPER")
-            .env("RUSTC", folder.join("bin/rustc"))
+            .env("RUSTC", directory.join("bin/rustc"))
             .env("RUSTC_BOOTSTRAP", "1")
             .env("__CARGO_DEFAULT_LIB_METADATA", "clasp")
             .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1")
@@ -509,8 +513,8 @@ impl Work {
             );
         target.configure(&mut build);
         capture(&mut build)?;
-        let folder = if profile == "dev" { "debug" } else { profile };
-        for file in files(&built.join(triple).join(folder).join("deps"))? {
+        let directory = if profile == "dev" { "debug" } else { profile };
+        for file in files(&built.join(triple).join(directory).join("deps"))? {
             if file.extension().is_some_and(|e| e == extension) {
                 fs::copy(&file, to.join(file.file_name().unwrap_or_default()))?;
             }
@@ -519,7 +523,7 @@ impl Work {
     }
 
     /// Builds a program, to fail here rather than later.
-    fn check(&self, folder: &Path) -> Result<()> {
+    fn check(&self, directory: &Path) -> Result<()> {
         let source = self.scratch.join("check.rs");
         let program = self.scratch.join("check.wasm");
         fs::write(
@@ -527,7 +531,7 @@ impl Work {
             "fn main() { println!(\"{:?} {:?}\", std::env::args(), std::fs::read(\"x\").is_ok()) }",
         )?;
         capture(
-            Command::new(folder.join("bin/rustc"))
+            Command::new(directory.join("bin/rustc"))
                 .args(["-O", "--target", Target::Guest.triple(), "-o"])
                 .args([&program, &source]),
         )?;
@@ -539,9 +543,9 @@ impl Work {
     }
 }
 
-fn files(folder: &Path) -> Result<Vec<PathBuf>> {
-    fs::read_dir(folder)
-        .with_context(|| format!("cannot read {}", folder.display()))?
+fn files(directory: &Path) -> Result<Vec<PathBuf>> {
+    fs::read_dir(directory)
+        .with_context(|| format!("cannot read {}", directory.display()))?
         .map(|entry| Ok(entry?.path()))
         .collect()
 }

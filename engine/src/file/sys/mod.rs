@@ -64,15 +64,15 @@ pub fn set_wake_signal(signal: Option<i32>) -> Result<(), Error> {
     choose_wake_signal(signal)
 }
 
-/// Chooses the folder in which the hosts that are to have an order among each
+/// Chooses the directory in which the hosts that are to have an order among each
 /// other keep it, instead of one that is the user's own: `/dev/shm/clasp-UID`
 /// or, where there is no `/dev/shm`, `/tmp/clasp-UID`.
 ///
-/// Hosts have an order if they use the same folder. One that several users, or
+/// Hosts have an order if they use the same directory. One that several users, or
 /// several containers, can write to gives them one; a process that can open its
 /// files can keep others from their turn, though not from the locks. Up to 256
 /// empty files are created in it, which those may read and write who may do so
-/// with the folder. A folder that is removed is opened again by its path when a
+/// with the directory. A directory that is removed is opened again by its path when a
 /// host looks for it next. Call this before the first lock is opened; it counts
 /// for the whole process.
 ///
@@ -82,6 +82,6 @@ pub fn set_wake_signal(signal: Option<i32>) -> Result<(), Error> {
 /// system, such as tmpfs;
 /// [`Unavailable`](crate::ErrorKind::Unavailable) if a choice was made before;
 /// [`Unsupported`](crate::ErrorKind::Unsupported) where there is no such order.
-pub fn set_order_folder(path: impl AsRef<Path>) -> Result<(), Error> {
-    choose_order_folder(path.as_ref())
+pub fn set_order_directory(path: impl AsRef<Path>) -> Result<(), Error> {
+    choose_order_directory(path.as_ref())
 }

@@ -3,7 +3,7 @@
 use crate::{Error, ErrorKind, file::kernel::Bytes};
 use std::path::Path;
 
-pub(crate) fn choose_order_folder(_: &Path) -> Result<(), Error> {
+pub(crate) fn choose_order_directory(_: &Path) -> Result<(), Error> {
     Err(Error::new(
         ErrorKind::Unsupported,
         "hosts have no order on this operating system",

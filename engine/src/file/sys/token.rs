@@ -90,10 +90,10 @@ mod tests {
 
     /// A file on a file system with attributes, if there is one.
     fn file() -> Option<(tempfile::TempDir, File)> {
-        let folder = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
-        let file = File::create(folder.path().join("a.lock")).unwrap();
+        let directory = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let file = File::create(directory.path().join("a.lock")).unwrap();
         match next(&file) {
-            Ok(_) => Some((folder, file)),
+            Ok(_) => Some((directory, file)),
             Err(error) => {
                 assert_eq!(error.kind(), ErrorKind::Unsupported);
                 None
@@ -116,8 +116,10 @@ mod tests {
 
     #[test]
     fn tokens_increase_whatever_happens_to_the_contents() {
-        let Some((folder, file)) = file() else { return };
-        let path = folder.path().join("a.lock");
+        let Some((directory, file)) = file() else {
+            return;
+        };
+        let path = directory.path().join("a.lock");
         let mut last = next(&file).unwrap();
         for _ in 0..3 {
             fs::write(&path, "other contents").unwrap();
@@ -127,14 +129,14 @@ mod tests {
             last = token;
         }
         // A hard link is the same file.
-        let link = folder.path().join("b.lock");
+        let link = directory.path().join("b.lock");
         fs::hard_link(&path, &link).unwrap();
         assert!(next(&File::open(&link).unwrap()).unwrap() > last);
     }
 
     #[test]
     fn a_clock_that_was_set_back_repeats_no_token() {
-        let Some((_folder, file)) = file() else {
+        let Some((_directory, file)) = file() else {
             return;
         };
         let ahead = micros() + 3_600_000_000;
@@ -145,18 +147,20 @@ mod tests {
 
     #[test]
     fn a_file_that_was_replaced_or_restored_goes_on_from_the_clock() {
-        let Some((folder, file)) = file() else { return };
+        let Some((directory, file)) = file() else {
+            return;
+        };
         let last = next(&file).unwrap();
         // A backup with the token that was the last then.
         set(&file, &pair(last - 5_000_000));
         assert!(next(&file).unwrap() > last);
-        let fresh = File::create(folder.path().join("fresh.lock")).unwrap();
+        let fresh = File::create(directory.path().join("fresh.lock")).unwrap();
         assert!(next(&fresh).unwrap() > last);
     }
 
     #[test]
     fn a_damaged_token_is_told_from_a_whole_one() {
-        let Some((_folder, file)) = file() else {
+        let Some((_directory, file)) = file() else {
             return;
         };
         let mut torn = pair(u64::MAX / 2);

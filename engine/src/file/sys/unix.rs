@@ -71,23 +71,23 @@ pub(crate) fn numbers(_: &File, metadata: &Metadata) -> io::Result<Numbers> {
 }
 
 /// What tells the file a name leads to from others.
-pub(crate) fn look_up(folder: &Dir, name: &Path) -> io::Result<Numbers> {
-    if let Some(numbers) = plain_numbers(folder, name) {
+pub(crate) fn look_up(directory: &Dir, name: &Path) -> io::Result<Numbers> {
+    if let Some(numbers) = plain_numbers(directory, name) {
         return Ok(numbers);
     }
-    let metadata = folder.metadata(name)?;
+    let metadata = directory.metadata(name)?;
     Ok((metadata.dev(), metadata.ino().into()))
 }
 
-/// One system call instead of three for what most names are: no folder on the
+/// One system call instead of three for what most names are: no directory on the
 /// way, no symlink at the end, so nothing that could lead out.
 #[doc(alias = "fstatat")]
-fn plain_numbers(folder: &Dir, name: &Path) -> Option<Numbers> {
+fn plain_numbers(directory: &Dir, name: &Path) -> Option<Numbers> {
     let mut components = name.components();
     let (Some(Component::Normal(_)), None) = (components.next(), components.next()) else {
         return None;
     };
-    let found = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    let found = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
     let symlink = FileType::from_raw_mode(found.st_mode).is_symlink();
     (!symlink).then_some((found.st_dev as u64, found.st_ino.into()))
 }

@@ -138,7 +138,7 @@ fn main() {
     drop(guard);
 
     let error = not_granted().unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::NotPermitted, "{error}");
+    assert_eq!(error.kind(), ErrorKind::NotGranted, "{error}");
     assert!(error.to_string().contains("\"data\""), "{error}");
 
     let cache = Cache {

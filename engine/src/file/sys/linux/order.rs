@@ -1,4 +1,4 @@
-//! The files on whose bytes hosts keep their order, and the folder they lie in.
+//! The files on whose bytes hosts keep their order, and the directory they lie in.
 
 use super::{
     file_system::file_system,
@@ -28,13 +28,13 @@ use std::{
     sync::Arc,
 };
 
-/// The folder of this process.
-static FOLDER: Mutex<Folder> = Mutex::new(Folder::Unchosen);
+/// The directory of this process.
+static DIR: Mutex<Directory> = Mutex::new(Directory::Unchosen);
 
 /// The files that were opened to look whether any host is in line.
 static LOOK: Mutex<[Option<Arc<File>>; FILES]> = Mutex::new([const { None }; FILES]);
 
-enum Folder {
+enum Directory {
     Unchosen,
     /// By the embedder; the path as it was given.
     Chosen(PathBuf, Arc<OwnedFd>),
@@ -44,80 +44,80 @@ enum Folder {
     None,
 }
 
-pub(crate) fn choose_order_folder(path: &Path) -> Result<(), Error> {
-    let mut folder = FOLDER.lock();
-    if !matches!(*folder, Folder::Unchosen) {
+pub(crate) fn choose_order_directory(path: &Path) -> Result<(), Error> {
+    let mut directory = DIR.lock();
+    if !matches!(*directory, Directory::Unchosen) {
         return Err(Error::new(
             ErrorKind::Unavailable,
-            "the folder for the order of hosts was chosen before",
+            "the directory for the order of hosts was chosen before",
         ));
     }
-    let opened = translated(open_folder(path, OFlags::empty()))?;
-    *folder = Folder::Chosen(path.to_owned(), Arc::new(opened));
+    let opened = translated(open_directory(path, OFlags::empty()))?;
+    *directory = Directory::Chosen(path.to_owned(), Arc::new(opened));
     Ok(())
 }
 
-/// Opens a folder whose locks are kept by this machine's kernel: a server, or a
+/// Opens a directory whose locks are kept by this machine's kernel: a server, or a
 /// user program, could make every host wait.
-fn open_folder(path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
+fn open_directory(path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
     let flags = flags | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let folder = rustix::fs::openat(CWD, path, flags, Permissions::empty())?;
-    if file_system(&folder)? != FileSystem::Local {
+    let directory = rustix::fs::openat(CWD, path, flags, Permissions::empty())?;
+    if file_system(&directory)? != FileSystem::Local {
         let why = format!(
             "{} is not on a local file system: the order of hosts needs one, such as tmpfs",
             path.display()
         );
         return Err(io::Error::new(io::ErrorKind::Unsupported, why));
     }
-    Ok(folder)
+    Ok(directory)
 }
 
-/// The folder in use, which is the user's default one if none was chosen.
-fn folder() -> io::Result<Arc<OwnedFd>> {
-    let mut folder = FOLDER.lock();
-    match &*folder {
-        Folder::Chosen(_, opened) | Folder::Default(opened) => Ok(Arc::clone(opened)),
-        Folder::None => Err(Errno::NOENT.into()),
-        Folder::Unchosen => match default_folder() {
+/// The directory in use, which is the user's default one if none was chosen.
+fn directory() -> io::Result<Arc<OwnedFd>> {
+    let mut directory = DIR.lock();
+    match &*directory {
+        Directory::Chosen(_, opened) | Directory::Default(opened) => Ok(Arc::clone(opened)),
+        Directory::None => Err(Errno::NOENT.into()),
+        Directory::Unchosen => match default_directory() {
             Ok(opened) => {
                 let opened = Arc::new(opened);
-                *folder = Folder::Default(Arc::clone(&opened));
+                *directory = Directory::Default(Arc::clone(&opened));
                 Ok(opened)
             }
             Err(error) => {
-                *folder = Folder::None;
+                *directory = Directory::None;
                 Err(error)
             }
         },
     }
 }
 
-/// The folder in use, opened again if it was removed: at logout, for example,
+/// The directory in use, opened again if it was removed: at logout, for example,
 /// systemd-logind may remove all that a user has in `/dev/shm` (`RemoveIPC`).
-fn refreshed_folder() -> io::Result<Arc<OwnedFd>> {
-    let opened = folder()?;
+fn refreshed_directory() -> io::Result<Arc<OwnedFd>> {
+    let opened = directory()?;
     if rustix::fs::fstat(&opened)?.st_nlink > 0 {
         return Ok(opened);
     }
-    let mut folder = FOLDER.lock();
-    let fresh = match &*folder {
-        Folder::Chosen(path, _) => {
-            let fresh = Arc::new(open_folder(path, OFlags::empty())?);
-            *folder = Folder::Chosen(path.clone(), Arc::clone(&fresh));
+    let mut directory = DIR.lock();
+    let fresh = match &*directory {
+        Directory::Chosen(path, _) => {
+            let fresh = Arc::new(open_directory(path, OFlags::empty())?);
+            *directory = Directory::Chosen(path.clone(), Arc::clone(&fresh));
             fresh
         }
         _ => {
-            let fresh = Arc::new(default_folder()?);
-            *folder = Folder::Default(Arc::clone(&fresh));
+            let fresh = Arc::new(default_directory()?);
+            *directory = Directory::Default(Arc::clone(&fresh));
             fresh
         }
     };
     Ok(fresh)
 }
 
-/// A folder in memory that every process of this user finds, whatever its
+/// A directory in memory that every process of this user finds, whatever its
 /// environment, and no other user can write to.
-fn default_folder() -> io::Result<OwnedFd> {
+fn default_directory() -> io::Result<OwnedFd> {
     let user = rustix::process::geteuid();
     let parent = if Path::new("/dev/shm").is_dir() {
         "/dev/shm"
@@ -129,34 +129,39 @@ fn default_folder() -> io::Result<OwnedFd> {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(error) => return Err(error.into()),
     }
-    let folder = open_folder(&path, OFlags::NOFOLLOW)?;
-    let found = rustix::fs::fstat(&folder)?;
+    let directory = open_directory(&path, OFlags::NOFOLLOW)?;
+    let found = rustix::fs::fstat(&directory)?;
     let others = Permissions::RWXG | Permissions::RWXO;
     if found.st_uid != user.as_raw() || Permissions::from_raw_mode(found.st_mode).intersects(others)
     {
         return Err(io::Error::other(format!(
-            "{} is not a folder of this user alone; remove it",
+            "{} is not a directory of this user alone; remove it",
             path.display()
         )));
     }
-    Ok(folder)
+    Ok(directory)
 }
 
-/// Opens a file of the folder, and creates it if it is missing, for all who may
-/// write to the folder.
-fn open(folder: &OwnedFd, number: usize) -> io::Result<File> {
+/// Opens a file of the directory, and creates it if it is missing, for all who may
+/// write to the directory.
+fn open(directory: &OwnedFd, number: usize) -> io::Result<File> {
     let name = format!("order-{number:02x}");
     let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    // Without `CREATE` first: in a sticky folder Linux refuses that for the file
+    // Without `CREATE` first: in a sticky directory Linux refuses that for the file
     // of another user, though it exists (`fs.protected_regular`).
-    match rustix::fs::openat(folder, &name, flags, Permissions::empty()) {
+    match rustix::fs::openat(directory, &name, flags, Permissions::empty()) {
         Err(Errno::NOENT) => {}
         opened => return Ok(opened?.into()),
     }
     let flags = flags | OFlags::CREATE;
-    let file = rustix::fs::openat(folder, &name, flags, Permissions::RUSR | Permissions::WUSR)?;
-    // As the folder permits, whatever the umask of the process that is first.
-    let found = rustix::fs::fstat(folder)?;
+    let file = rustix::fs::openat(
+        directory,
+        &name,
+        flags,
+        Permissions::RUSR | Permissions::WUSR,
+    )?;
+    // As the directory permits, whatever the umask of the process that is first.
+    let found = rustix::fs::fstat(directory)?;
     let permissions = Permissions::from_raw_mode(found.st_mode & 0o666);
     match rustix::fs::fchmod(&file, permissions) {
         // Another user's: created in between.
@@ -170,7 +175,7 @@ fn look(number: usize) -> io::Result<Arc<File>> {
     if let Some(file) = &LOOK.lock()[number] {
         return Ok(Arc::clone(file));
     }
-    let file = Arc::new(open(&*folder()?, number)?);
+    let file = Arc::new(open(&*directory()?, number)?);
     LOOK.lock()[number] = Some(Arc::clone(&file));
     Ok(file)
 }
@@ -251,15 +256,15 @@ impl Bytes for OrderFile {
             if !removed && (is_own || !own) {
                 return Ok(false);
             }
-            let folder = if removed {
-                refreshed_folder()?
+            let directory = if removed {
+                refreshed_directory()?
             } else {
-                folder()?
+                directory()?
             };
-            let file = Arc::new(open(&folder, self.number)?);
+            let file = Arc::new(open(&directory, self.number)?);
             if removed {
                 // The others look at the new one as well.
-                LOOK.lock()[self.number] = Some(Arc::new(open(&folder, self.number)?));
+                LOOK.lock()[self.number] = Some(Arc::new(open(&directory, self.number)?));
             }
             *self.files.lock() = Files {
                 file,

@@ -86,12 +86,12 @@ fn numbers_of(file: BorrowedHandle<'_>) -> io::Result<Numbers> {
 }
 
 /// What tells the file a name leads to from others.
-pub(crate) fn look_up(folder: &Dir, name: &Path) -> io::Result<Numbers> {
+pub(crate) fn look_up(directory: &Dir, name: &Path) -> io::Result<Numbers> {
     let mut options = OpenOptions::new();
     options.access_mode(FILE_READ_ATTRIBUTES);
-    // Folders too: what is one now is not the lock file any more.
+    // Directories too: what is one now is not the lock file any more.
     options.custom_flags(FILE_FLAG_BACKUP_SEMANTICS);
-    let file = folder.open_with(name, &options)?;
+    let file = directory.open_with(name, &options)?;
     numbers_of(file.as_handle())
 }
 
