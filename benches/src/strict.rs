@@ -4,8 +4,8 @@
 use clasp_engine::{
     Error, LockName, Mode,
     backend::{
-        Access, Blocking, Cancel, Caps, Identity, Op, OpId, Opened, Pending, Reply, Resource, Sink,
-        Space, Started, Tenure,
+        Access, Blocking, Cancel, Caps, Creation, Identity, Op, OpId, Opened, Pending, Reply,
+        Resource, Sink, Space, Started, Tenure,
     },
 };
 use std::{
@@ -32,8 +32,13 @@ fn without_tenure(reply: Reply) -> Reply {
 }
 
 impl Space for Strict<dyn Space> {
-    fn open(&self, name: &LockName, access: Access, may_create: bool) -> Result<Opened, Error> {
-        let opened = self.0.open(name, access, may_create)?;
+    fn open(
+        &self,
+        name: &LockName,
+        access: Access,
+        creation: &mut Creation,
+    ) -> Result<Opened, Error> {
+        let opened = self.0.open(name, access, creation)?;
         let resource = Arc::new(Strict(opened.resource));
         Ok(Opened { resource, ..opened })
     }

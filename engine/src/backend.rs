@@ -68,8 +68,6 @@ pub struct Opened {
     /// The family of locks that carries the exclusion. The engine refuses to
     /// open one identity in two families.
     pub family: &'static str,
-    /// Whether this call has created it.
-    pub created: bool,
     /// The open lock.
     pub resource: Arc<dyn Resource>,
 }
@@ -83,17 +81,58 @@ impl fmt::Debug for Opened {
     }
 }
 
-/// A place in which locks are opened by name, such as a granted directory.
-pub trait Space: Send + Sync + 'static {
-    /// Opens the lock called `name`. If it is missing and the place permits it, the
-    /// lock is created, unless `may_create` says that the owner has used up its
-    /// quota of created locks.
+/// Whether a call of [`Space::open`] may create the lock, and whether it has.
+#[derive(Debug)]
+pub struct Creation {
+    allowed: bool,
+    created: bool,
+}
+
+impl Creation {
+    /// For an owner that may create another lock, or has used up its quota.
+    pub fn new(allowed: bool) -> Creation {
+        Creation {
+            allowed,
+            created: false,
+        }
+    }
+
+    /// To be called before the lock is created.
     ///
     /// # Errors
-    /// Whatever keeps it from opening. Nothing is created then.
-    /// [`Quota`](ErrorKind::Quota) for a lock that `may_create` alone keeps
-    /// from being created.
-    fn open(&self, name: &LockName, access: Access, may_create: bool) -> Result<Opened, Error>;
+    /// [`Quota`](ErrorKind::Quota) if the owner has used up its quota of created locks.
+    pub fn check(&self) -> Result<(), Error> {
+        if self.allowed {
+            return Ok(());
+        }
+        let why = "the limit of created locks is reached";
+        Err(Error::new(ErrorKind::Quota, why))
+    }
+
+    /// To be called once the lock is created, also if opening it fails afterwards.
+    pub fn done(&mut self) {
+        self.created = true;
+    }
+
+    /// Whether a lock was created.
+    pub fn is_done(&self) -> bool {
+        self.created
+    }
+}
+
+/// A place in which locks are opened by name, such as a granted directory.
+pub trait Space: Send + Sync + 'static {
+    /// Opens the lock called `name`. If it is missing, and the place and `creation`
+    /// permit it, the lock is created.
+    ///
+    /// # Errors
+    /// Whatever keeps it from opening. A name that is refused creates nothing.
+    fn open(
+        &self,
+        name: &LockName,
+        access: Access,
+        creation: &mut Creation,
+    ) -> Result<Opened, Error>;
 
     /// What `name` leads to now; `None` if to nothing.
     ///
@@ -105,9 +144,9 @@ pub trait Space: Send + Sync + 'static {
 /// What a resource can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caps {
-    /// An operation that does not wait ends at once and cannot hang: `start`
-    /// answers it with [`Started::Done`]. A server, or a file system that may
-    /// hang, has not this.
+    /// An operation that does not wait ends at once: `start` answers it with
+    /// [`Started::Done`]. It cannot hang, except for [`Op::Token`], which may write to
+    /// a disk. A server, or a file system that may hang, has not this.
     pub immediate: bool,
     /// Hosts that wait have an order: [`Op::Lock`] and [`Op::Join`] go behind
     /// the hosts in line unless they are `ahead`.
@@ -163,6 +202,12 @@ impl Op {
             self,
             Op::Lock { wait: true, .. } | Op::Join { wait: true, .. }
         )
+    }
+
+    /// Whether it may write to a disk. A write can take long on any file system, for
+    /// example while the file system is frozen for a snapshot.
+    pub(crate) fn writes(self) -> bool {
+        matches!(self, Op::Token)
     }
 }
 

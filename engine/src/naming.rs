@@ -199,11 +199,15 @@ impl Named {
         tracing::debug!(target: "clasp::file", lock = %self.name, "the lock was replaced, opening the new one");
         stale.entry().retire_if_unlinked();
         // What is still in use beside this call goes on to count.
-        if Arc::strong_count(stale) > 2 && stale.former.get().is_none() {
-            let permit = self.account.open_locks.take()?;
+        let in_use = Arc::strong_count(stale) > 2 && stale.former.get().is_none();
+        let permit = match in_use {
+            true => Some(self.account.open_locks.take()?),
+            false => None,
+        };
+        let fresh = Target::new(self.host.open(&self.account, &self.grant, &self.name)?);
+        if let Some(permit) = permit {
             drop(stale.former.set(permit));
         }
-        let fresh = Target::new(self.host.open(&self.account, &self.grant, &self.name)?);
         let mut targets = self.targets.lock();
         // If another request by this name has moved on before, `stale` is among
         // the former ones; what it moved to may be stale by now as well, and
@@ -314,7 +318,8 @@ impl Named {
         for _ in 0..REOPEN_LIMIT {
             let target = self.target(mode)?;
             // Never wait for a lock that only its holder can still reach.
-            if looked_up || self.leads_to(&target)? {
+            let given_up = target.entry().is_retired();
+            if !given_up && (looked_up || self.leads_to(&target)?) {
                 return Ok(target);
             }
             self.reopen(&target)?;

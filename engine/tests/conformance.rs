@@ -5,7 +5,7 @@
 use cap_std::{ambient_authority, fs::Dir};
 use clasp_engine::{
     ErrorKind, LockName,
-    backend::{Access, Space},
+    backend::{Access, Creation, Space},
     file::{Family, FileSpace, Order},
     testing::{
         TestLine,
@@ -204,7 +204,8 @@ fn what_this_system_has_not_is_refused() {
         let dir = Dir::open_ambient_dir(world.path(), ambient_authority()).unwrap();
         let space = FileSpace::new(dir).family(family).order(order).into_space();
         let name = LockName::parse("a.lock", 100).unwrap();
-        space.open(&name, Access::Any, true).map(drop)
+        let mut creation = Creation::new(true);
+        space.open(&name, Access::Any, &mut creation).map(drop)
     };
     let (family, order) = (Family::default(), Order::default());
     let foreign = match family {

@@ -402,8 +402,8 @@ fn a_back_end_that_panics_ends_its_request_alone() {
     use clasp_engine::{
         Error, LockName,
         backend::{
-            Access, Blocking, Cancel, Caps, Identity, Op, OpId, Opened, Pending, Reply, Resource,
-            Sink, Space, Started,
+            Access, Blocking, Cancel, Caps, Creation, Identity, Op, OpId, Opened, Pending, Reply,
+            Resource, Sink, Space, Started,
         },
         testing::conformance::block_on,
     };
@@ -416,8 +416,13 @@ fn a_back_end_that_panics_ends_its_request_alone() {
     struct Panicking;
 
     impl Space for Panics {
-        fn open(&self, name: &LockName, access: Access, may_create: bool) -> Result<Opened, Error> {
-            let opened = self.0.open(name, access, may_create)?;
+        fn open(
+            &self,
+            name: &LockName,
+            access: Access,
+            creation: &mut Creation,
+        ) -> Result<Opened, Error> {
+            let opened = self.0.open(name, access, creation)?;
             let resource = Arc::new(PanickingResource(opened.resource));
             Ok(Opened { resource, ..opened })
         }

@@ -38,7 +38,9 @@ fn child() {
     let lock = owner
         .open(&grant(&directory.join("locks")), "a.lock")
         .unwrap();
-    lock.acquire_blocking(Mode::Exclusive, None).unwrap();
+    let guard = lock.acquire_blocking(Mode::Exclusive, None).unwrap();
+    // The file may be another user's.
+    guard.touch().unwrap();
     println!("granted");
 }
 

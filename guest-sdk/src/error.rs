@@ -147,6 +147,7 @@ impl From<io::Error> for Cause {
             | io::ErrorKind::NotADirectory
             | io::ErrorKind::AlreadyExists => ErrorKind::NoEntry,
             io::ErrorKind::PermissionDenied => ErrorKind::Access,
+            io::ErrorKind::InvalidInput | io::ErrorKind::InvalidFilename => ErrorKind::InvalidName,
             _ => ErrorKind::Io,
         };
         Cause::new(kind, error.to_string())

@@ -42,6 +42,7 @@ const REOPEN_LIMIT: usize = 64;
 pub struct LockedFile {
     // Closed before the lock is released.
     file: File,
+    mode: Mode,
     guard: RawGuard,
 }
 
@@ -86,6 +87,7 @@ impl LockedFile {
                 Ok(()) => {
                     return Ok(LockedFile {
                         file: opened?,
+                        mode,
                         guard,
                     });
                 }
@@ -104,14 +106,17 @@ impl LockedFile {
         self.guard.path()
     }
 
-    /// Writes all data to the disk, closes the file, releases the lock, and says whether
-    /// it was held to the end.
+    /// Writes all data to the disk, closes the file, releases the lock, and reports
+    /// whether it was held until now.
     ///
     /// # Errors
-    /// What writing answers, and as [`InterProcessGuard::check`](crate::InterProcessGuard::check).
+    /// The errors of writing, and as [`InterProcessGuard::check`](crate::InterProcessGuard::check).
     /// The lock is released in any case.
     pub fn close(self) -> io::Result<()> {
-        let synced = self.file.sync_all();
+        let synced = match self.mode {
+            Mode::Exclusive => self.file.sync_all(),
+            Mode::Shared => Ok(()),
+        };
         drop(self.file);
         let released = self.guard.release();
         synced?;

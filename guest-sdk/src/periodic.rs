@@ -41,9 +41,12 @@ impl Periodic {
         })
     }
 
-    /// Whether the interval has passed since the last run. It has if the job never ran,
-    /// and if the time of the last run lies in the future: a clock that was wrong once
-    /// must not stop the job.
+    /// Whether the interval has passed since the last run, or the job never ran.
+    ///
+    /// The last run may appear to be in the future, by less than an interval, if the
+    /// clock of the file system is ahead of the clock of this component: the job is not
+    /// due then. If it appears to be further in the future, the job is due: a clock that
+    /// was wrong once does not stop it.
     ///
     /// # Errors
     /// As [`InterProcessLock::last_touched`].
@@ -51,14 +54,14 @@ impl Periodic {
         let Some(last) = self.lock.last_touched()? else {
             return Ok(true);
         };
-        match SystemTime::now().duration_since(last) {
-            Ok(passed) => Ok(passed >= self.interval),
-            Err(_) => Ok(true),
-        }
+        Ok(match SystemTime::now().duration_since(last) {
+            Ok(passed) => passed >= self.interval,
+            Err(ahead) => ahead.duration() >= self.interval,
+        })
     }
 
-    /// Runs the job while the lock is held, if it is due and no process runs it now;
-    /// answers `None` otherwise. This never waits for another process.
+    /// Runs the job while the lock is held, if it is due and no process runs it now.
+    /// Otherwise returns `None`. This never waits for another process.
     ///
     /// The run counts from its beginning: a job that fails, or whose process ends, is
     /// not run again before the interval has passed.

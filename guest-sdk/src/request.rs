@@ -11,8 +11,9 @@ use std::fmt;
 /// Dropping it withdraws the request. If the lock was granted meanwhile, it is
 /// released.
 ///
-/// A grant that is not looked at for 100 to 200 ms goes to the next request. This one
-/// keeps its place, and has its turn when it is looked at again.
+/// If a request had to wait and is then not polled for 100 to 200 ms after its grant, the
+/// next request gets the lock. The first keeps its place in the queue, and is served again
+/// once it is polled.
 #[must_use = "dropping the request withdraws it"]
 pub struct Request<G> {
     request: RawRequest,

@@ -130,6 +130,9 @@
 //! - It does not keep a guest from using a file without its lock, nor limit
 //!   how long a lock is held: only [`LocksCtx::close`] or dropping the store
 //!   takes a lock away.
+//! - Looking up a name, `touch`, `last-touched` and `fencing-token` use the file system on
+//!   the thread of the call, also in an asynchronous host. If the file system hangs,
+//!   that thread hangs; other locks go on.
 //! - Epochs and fuel do not interrupt a host call: bound the wait with
 //!   [`Limits::longest_wait`](field@Limits::longest_wait).
 //! - Opening and closing a file drops the traditional POSIX locks that the

@@ -12,8 +12,8 @@ use clasp_engine::{
 };
 use fuser::{
     BackgroundSession, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, Generation,
-    INodeNo, InitFlags, KernelConfig, LockOwner, MountOption, ReplyAttr, ReplyEmpty, ReplyEntry,
-    Request,
+    INodeNo, InitFlags, KernelConfig, LockOwner, MountOption, ReplyAttr, ReplyCreate, ReplyEmpty,
+    ReplyEntry, Request,
 };
 use std::{
     ffi::OsStr,
@@ -37,6 +37,8 @@ struct State {
     waits: Vec<ReplyEmpty>,
     questions: Vec<ReplyAttr>,
     unlocks: usize,
+    /// Files that were to be created.
+    creations: usize,
 }
 
 #[derive(Clone, Default)]
@@ -78,6 +80,25 @@ impl Filesystem for Daemon {
             true => reply.entry(&Duration::ZERO, &attributes(FILE), Generation(0)),
             false => reply.error(Errno::ENOENT),
         }
+    }
+
+    fn mknod(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, _: u32, _: u32, reply: ReplyEntry) {
+        self.0.lock().unwrap().creations += 1;
+        reply.error(Errno::EACCES);
+    }
+
+    fn create(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: &OsStr,
+        _: u32,
+        _: u32,
+        _: i32,
+        reply: ReplyCreate,
+    ) {
+        self.0.lock().unwrap().creations += 1;
+        reply.error(Errno::EACCES);
     }
 
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
@@ -195,6 +216,11 @@ fn a_daemon_that_hangs_keeps_its_own_locks_waiting() {
     let dir = Dir::open_ambient_dir(&hung, ambient_authority()).unwrap();
     let refused = owner.open(&Grant::new(FileSpace::new(dir).into_space()), "a.lock");
     assert_eq!(kind(refused), Some(ErrorKind::Unsupported));
+    // Nor is a file created on it by way of a directory that is local.
+    let dir = Dir::open_ambient_dir(directory.path(), ambient_authority()).unwrap();
+    let refused = owner.open(&Grant::new(FileSpace::new(dir).into_space()), "hung/b.lock");
+    assert_eq!(kind(refused), Some(ErrorKind::Unsupported));
+    assert_eq!(state().creations, 0);
 
     let (_a, blocking) = lock(&manager, &hung, true);
     let (_b, task) = lock(&manager, &hung, true);

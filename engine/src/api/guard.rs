@@ -168,7 +168,9 @@ impl Guard {
 
     fn convert(&self, to: Mode) -> Call {
         let entry = self.held.target.entry();
-        self.call(|request| entry.convert(self.held.hold, to, request))
+        self.call(entry.immediate, |request| {
+            entry.convert(self.held.hold, to, request)
+        })
     }
 
     /// The fencing token of this exclusive acquisition: greater than that of
@@ -196,7 +198,7 @@ impl Guard {
 
     fn draw_token(&self) -> Call {
         let entry = self.held.target.entry();
-        self.call(|request| entry.token(self.held.hold, request))
+        self.call(false, |request| entry.token(self.held.hold, request))
     }
 
     fn drawn(&self, outcome: Outcome) -> Result<u64, Error> {
@@ -234,9 +236,13 @@ impl Guard {
         }
     }
 
-    /// Makes a call on the hold.
-    fn call(&self, call: impl FnOnce(Option<&Arc<Request>>) -> Option<Outcome>) -> Call {
-        if self.held.target.entry().immediate {
+    /// Makes a call on the hold, which may be one that ends at once.
+    fn call(
+        &self,
+        at_once: bool,
+        call: impl FnOnce(Option<&Arc<Request>>) -> Option<Outcome>,
+    ) -> Call {
+        if at_once {
             let outcome = call(None);
             return Call::Ended(outcome.unwrap_or_else(|| Outcome::Failed(Account::closed())));
         }
@@ -324,7 +330,7 @@ impl Future for Loss {
 impl Drop for Loss {
     fn drop(&mut self) {
         if let (Some(key), Some(entry)) = (self.key, self.entry.upgrade()) {
-            entry.unwatch(key);
+            entry.unwatch(self.hold, key);
         }
     }
 }

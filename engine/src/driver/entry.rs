@@ -5,7 +5,7 @@
 //! entry, the slot of a request; the map of the host, the timer and the pool are
 //! leaves. Wakers are woken, subscribers called and entries dropped while none of
 //! them is held, and so are operations started, except those of immediate resources
-//! that end at once.
+//! that end at once and write nothing.
 
 use super::{
     pool::Runs,
@@ -26,6 +26,7 @@ use crate::{
 };
 use slab::Slab;
 use std::{
+    collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Weak,
@@ -67,8 +68,8 @@ struct State {
     /// The place in `resources` of the one that holds the lock, or is to.
     current: usize,
     running: Option<Running>,
-    /// Those that wait for the end of a hold.
-    watchers: Slab<Waker>,
+    /// Those that wait for the end of a hold, by hold.
+    watchers: HashMap<HoldId, Slab<Waker>>,
 }
 
 /// A pending operation.
@@ -106,7 +107,10 @@ pub(crate) enum Queued {
 }
 
 /// What is to be done when no mutex is held, and the resource for it.
-type Todo = (Actions<Arc<Request>>, Option<Arc<dyn Resource>>);
+type Todo = (
+    Actions<Arc<Request>>,
+    Option<Result<Arc<dyn Resource>, Error>>,
+);
 
 impl Entry {
     pub(super) fn new(services: &Arc<Services>, opened: Opened, permit: Permit) -> Arc<Entry> {
@@ -125,7 +129,7 @@ impl Entry {
                 resources: vec![opened.resource],
                 current: 0,
                 running: None,
-                watchers: Slab::new(),
+                watchers: HashMap::new(),
             }),
             _permit: permit,
         })
@@ -164,9 +168,10 @@ impl Entry {
             self.settle(state, out);
             return answer;
         }
-        let watchers = state.watchers();
+        let ended = state.take_ended_watchers();
         self.settle(state, out);
-        request::wake(watchers);
+        let watchers = ended.into_iter().flatten().map(|(_, waker)| waker);
+        request::wake(watchers.collect());
         answer
     }
 
@@ -179,16 +184,15 @@ impl Entry {
 
     /// Carries out what ends at once, and leaves the state; answers the rest.
     ///
-    /// Operations of immediate resources cannot hang, and the mutex is that of
-    /// this lock alone; all others start when it is free.
+    /// Operations of immediate resources cannot hang unless they write, and the mutex
+    /// is that of this lock alone; all others start when it is free.
     fn leave(
         &self,
         mut state: MutexGuard<'_, State>,
         mut out: Actions<Arc<Request>>,
     ) -> Option<Todo> {
-        while self.immediate
-            && let Some(Start { id, op, .. }) = out.start
-            && !op.waits()
+        while let Some(Start { id, op, .. }) = out.start
+            && self.ends_at_once(op)
         {
             out.start = None;
             let result = state.carry_out(id, op, &self.sink);
@@ -201,12 +205,16 @@ impl Entry {
         let resource = out
             .start
             .as_ref()
-            .and_then(|start| state.resource(start.op, &self.sink));
-        let resource = resource.map(Arc::clone);
+            .map(|start| state.resource(start.op, &self.sink));
         if retired {
             self.retire(state);
         }
         Some((out, resource))
+    }
+
+    /// Whether an operation may be carried out under the mutex.
+    fn ends_at_once(&self, op: Op) -> bool {
+        self.immediate && !op.waits() && !op.writes()
     }
 
     #[cold]
@@ -226,7 +234,7 @@ impl Entry {
     fn perform(
         self: &Arc<Self>,
         mut out: Actions<Arc<Request>>,
-        mut resource: Option<Arc<dyn Resource>>,
+        mut resource: Option<Result<Arc<dyn Resource>, Error>>,
     ) {
         loop {
             let wakers = out.complete.into_iter();
@@ -263,10 +271,12 @@ impl Entry {
     fn start(
         self: &Arc<Self>,
         start: Start<Arc<Request>>,
-        resource: Option<Arc<dyn Resource>>,
+        resource: Option<Result<Arc<dyn Resource>, Error>>,
     ) -> Option<Result<Reply, Error>> {
-        let Some(resource) = resource else {
-            return Some(Err(ErrorKind::Access.into()));
+        let resource = match resource {
+            Some(Ok(resource)) => resource,
+            Some(Err(error)) => return Some(Err(error)),
+            None => return Some(Err(ErrorKind::Access.into())),
         };
         let Start { id, op, request } = start;
         match resource.start(id, op, &self.sink) {
@@ -585,21 +595,36 @@ impl Entry {
     /// Whether a hold has ended; if not, `waker` is woken when it may have. `key`
     /// names the registration.
     pub(crate) fn watch(&self, hold: HoldId, key: &mut Option<usize>, waker: &Waker) -> bool {
+        // Wakers are foreign code: cloned and dropped while the mutex is free.
+        let waker = waker.clone();
         let mut state = self.state();
         if !state.core.holds(hold) {
             return true;
         }
-        match key.and_then(|key| state.watchers.get_mut(key)) {
-            Some(registered) => registered.clone_from(waker),
-            None => *key = Some(state.watchers.insert(waker.clone())),
-        }
+        let watchers = state.watchers.entry(hold).or_default();
+        let replaced = match key.and_then(|key| watchers.get_mut(key)) {
+            Some(registered) => Some(std::mem::replace(registered, waker)),
+            None => {
+                *key = Some(watchers.insert(waker));
+                None
+            }
+        };
+        drop(state);
+        drop(replaced);
         false
     }
 
     /// Ends a registration of [`watch`](Self::watch).
-    pub(crate) fn unwatch(&self, key: usize) {
-        let watcher = self.state().watchers.try_remove(key);
-        // It is foreign code: dropped when the mutex is free.
+    pub(crate) fn unwatch(&self, hold: HoldId, key: usize) {
+        let mut state = self.state();
+        let Some(watchers) = state.watchers.get_mut(&hold) else {
+            return;
+        };
+        let watcher = watchers.try_remove(key);
+        if watchers.is_empty() {
+            state.watchers.remove(&hold);
+        }
+        drop(state);
         drop(watcher);
     }
 
@@ -682,7 +707,9 @@ impl Entry {
                 self.settle(state, out);
                 Some(outcome)
             }
-            core::Attempt::Start(id, op) if self.immediate => Some(self.carry_out(state, id, op)),
+            core::Attempt::Start(id, op) if self.ends_at_once(op) => {
+                Some(self.carry_out(state, id, op))
+            }
             core::Attempt::Start(id, op) => {
                 let request = None;
                 out.start = Some(Start { id, op, request });
@@ -695,28 +722,52 @@ impl Entry {
 }
 
 impl State {
-    /// Those that wait for the end of a hold, of whichever.
-    fn watchers(&self) -> Vec<Waker> {
-        self.watchers.iter().map(|(_, w)| w.clone()).collect()
+    /// Those that wait for the end of a hold that has ended.
+    fn take_ended_watchers(&mut self) -> Vec<Slab<Waker>> {
+        let core = &self.core;
+        let ended = self.watchers.extract_if(|hold, _| !core.holds(*hold));
+        ended.map(|(_, watchers)| watchers).collect()
     }
 
-    /// The resource for an operation; `None` if none can do it.
-    fn resource(&mut self, op: Op, sink: &Weak<dyn Sink>) -> Option<&Arc<dyn Resource>> {
-        if let Op::Lock { amount, .. } = op {
-            let current = self.resources.get(self.current)?;
-            if !current.permits(amount) {
-                let other = self.resources.iter().position(|r| r.permits(amount))?;
-                // The place in line, if there is one, is that of the other.
-                current.start(OpId(0), Op::Leave, sink);
-                self.current = other;
+    /// The resource for an operation.
+    fn resource(&mut self, op: Op, sink: &Weak<dyn Sink>) -> Result<Arc<dyn Resource>, Error> {
+        let permits = |resource: &Arc<dyn Resource>, mode| resource.permits(mode);
+        let mut current = self.resources.get(self.current).ok_or(ErrorKind::Access)?;
+        match op {
+            // A shared lock may be converted later, so one that permits both is better.
+            Op::Lock { amount, .. } if self.resources.len() > 1 => {
+                let both = |r: &&Arc<dyn Resource>| {
+                    permits(r, Mode::Shared) && permits(r, Mode::Exclusive)
+                };
+                let best = self.resources.iter().find(both);
+                let best = best.or_else(|| self.resources.iter().find(|r| permits(r, amount)));
+                let best = best.ok_or(ErrorKind::Access)?;
+                if !Arc::ptr_eq(best, current) {
+                    // The place in line, if there is one, is that of the other.
+                    current.start(OpId(0), Op::Leave, sink);
+                    let place = self.resources.iter().position(|r| Arc::ptr_eq(r, best));
+                    self.current = place.unwrap_or(self.current);
+                    current = best;
+                }
             }
+            Op::Lock { amount, .. } if !permits(current, amount) => {
+                return Err(ErrorKind::Access.into());
+            }
+            Op::Convert {
+                to: Mode::Exclusive,
+            } if !permits(current, Mode::Exclusive) => {
+                let why = "the lock is held through a file that was opened for reading only; \
+                           release the lock and acquire it";
+                return Err(Error::new(ErrorKind::Unsupported, why));
+            }
+            _ => {}
         }
-        self.resources.get(self.current)
+        Ok(Arc::clone(current))
     }
 
     /// Carries out an operation that ends at once.
     fn carry_out(&mut self, id: OpId, op: Op, sink: &Weak<dyn Sink>) -> Result<Reply, Error> {
-        let resource = self.resource(op, sink).ok_or(ErrorKind::Access)?;
+        let resource = self.resource(op, sink)?;
         match resource.start(id, op, sink) {
             Started::Done(result) => result,
             Started::Pending(_) | Started::Blocking(_) => {
@@ -853,20 +904,25 @@ mod tests {
         let opened = Opened {
             identity: Identity::Named { realm: 0, lock: 0 },
             family: "test",
-            created: false,
             resource: Arc::clone(&reads) as Arc<dyn Resource>,
         };
         let entry = Entry::new(&services, opened, quota.take().unwrap());
-        entry.add_resource(Arc::clone(&writes) as Arc<dyn Resource>);
         let lock = |amount| Op::Lock {
             amount,
             wait: true,
             ahead: false,
         };
-        let mut state = entry.state();
-        state.resource(lock(Mode::Shared), &entry.sink).unwrap();
+        let resource = |op| entry.state().resource(op, &entry.sink);
+        resource(lock(Mode::Shared)).unwrap();
+        assert!(resource(lock(Mode::Exclusive)).is_err());
+        entry.add_resource(Arc::clone(&writes) as Arc<dyn Resource>);
+        // What the first one holds is not converted by it, but stays with it.
+        let convert = |to| Op::Convert { to };
+        let error = resource(convert(Mode::Exclusive)).err().expect("refused");
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(!resource(Op::Unlock).unwrap().permits(Mode::Exclusive));
         assert!(reads.ops.lock().is_empty());
-        let chosen = state.resource(lock(Mode::Exclusive), &entry.sink).unwrap();
+        let chosen = resource(lock(Mode::Shared)).unwrap();
         assert!(chosen.permits(Mode::Exclusive));
         assert_eq!(*reads.ops.lock(), [Op::Leave]);
         assert!(writes.ops.lock().is_empty());

@@ -4,7 +4,7 @@
 use super::{entry::Entry, pool::Pool, services::Services, timer::Timer};
 use crate::{
     Ceilings, Error, ErrorKind, LockName, Mode,
-    backend::{Access, Identity},
+    backend::{Access, Creation, Identity},
     core::WaitGraph,
     diagnose::Deadlocks,
     policy::{Account, Grant, OwnerId, Quota},
@@ -85,8 +85,9 @@ impl Host {
             Access::Any
         };
         let may_create = account.created_locks.charge().is_ok();
-        let opened = grant.space.open(name, access, may_create);
-        if may_create && !matches!(&opened, Ok(opened) if opened.created) {
+        let mut creation = Creation::new(may_create);
+        let opened = grant.space.open(name, access, &mut creation);
+        if may_create && !creation.is_done() {
             account.created_locks.give_back();
         }
         let opened = opened?;

@@ -17,7 +17,7 @@ pub use sys::{set_order_directory, set_wake_signal};
 use crate::sync::Mutex;
 use crate::{
     Error, ErrorKind, LockName,
-    backend::{Access, Identity, Opened, Resource, Space},
+    backend::{Access, Creation, Identity, Opened, Resource, Space},
 };
 use cap_std::fs::{Dir, File, Metadata, OpenOptions};
 use error::{translate, translated};
@@ -137,16 +137,19 @@ impl FileSpace {
     }
 
     /// Opens the file for as much of `access` as the file system permits.
-    fn open_file(&self, name: &LockName, access: Access, may_create: bool) -> Result<Found, Error> {
+    fn open_file(
+        &self,
+        name: &LockName,
+        access: Access,
+        creation: &mut Creation,
+    ) -> Result<(File, Access), Error> {
         if access == Access::Any {
             match self.dir.open_with(name.as_path(), &writable()) {
-                Ok(file) => return Ok(Found::existing(file, Access::Any)),
+                Ok(file) => return Ok((file, Access::Any)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound && self.create => {
-                    if !may_create {
-                        let why = "the limit of created lock files";
-                        return Err(Error::new(ErrorKind::Quota, why));
-                    }
-                    return translated(self.create_file(name));
+                    creation.check()?;
+                    self.check_parent(name)?;
+                    return Ok((translated(self.create_file(name, creation))?, Access::Any));
                 }
                 // A file that may only be read can still be locked shared.
                 Err(error) if sys::is_read_only(&error) => {}
@@ -156,32 +159,43 @@ impl FileSpace {
         let file = self
             .dir
             .open_with(name.as_path(), open_options().read(true));
-        Ok(Found::existing(translated(file)?, Access::Shared))
+        Ok((translated(file)?, Access::Shared))
+    }
+
+    /// Nothing is to be created where it will be refused: the directory of the file
+    /// may be on another file system than the granted one.
+    fn check_parent(&self, name: &LockName) -> Result<(), Error> {
+        let parent = name.as_path().parent();
+        if let Some(parent) = parent.filter(|parent| !parent.as_os_str().is_empty()) {
+            let parent = translated(self.dir.open_dir(parent))?;
+            self.check_network(sys::file_system(&parent), name)?;
+        }
+        Ok(())
     }
 
     /// Creates the file, or opens it if it is there by now. It was missing a moment
     /// ago: Linux refuses `O_CREAT` for a file of another user in a sticky directory,
     /// though the file exists (`fs.protected_regular`).
-    fn create_file(&self, name: &LockName) -> io::Result<Found> {
-        let found = |file, created| Found {
-            file,
-            access: Access::Any,
-            created,
-        };
+    fn create_file(&self, name: &LockName, creation: &mut Creation) -> io::Result<File> {
         let mut options = writable();
         sys::set_creation_mode(&mut options, self.mode);
         match self.dir.open_with(name.as_path(), options.create_new(true)) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            created => return created.map(|file| found(file, true)),
+            Err(error) => return Err(error),
+            Ok(file) => {
+                creation.done();
+                return Ok(file);
+            }
         }
         match self.dir.open_with(name.as_path(), &writable()) {
             // A symlink that leads to nothing yet.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let options = options.create_new(false).create(true);
                 let file = self.dir.open_with(name.as_path(), options)?;
-                Ok(found(file, true))
+                creation.done();
+                Ok(file)
             }
-            opened => opened.map(|file| found(file, false)),
+            opened => opened,
         }
     }
 
@@ -217,23 +231,6 @@ impl FileSpace {
     }
 }
 
-/// A file that was opened.
-struct Found {
-    file: File,
-    access: Access,
-    created: bool,
-}
-
-impl Found {
-    fn existing(file: File, access: Access) -> Found {
-        Found {
-            file,
-            access,
-            created: false,
-        }
-    }
-}
-
 /// Whether a file's numbers tell it from all others. Some programs that serve
 /// file systems number all files alike.
 fn is_identified((_, inode): sys::Numbers, kind: FileSystem) -> bool {
@@ -262,7 +259,12 @@ fn open_options() -> OpenOptions {
 }
 
 impl Space for FileSpace {
-    fn open(&self, name: &LockName, access: Access, may_create: bool) -> Result<Opened, Error> {
+    fn open(
+        &self,
+        name: &LockName,
+        access: Access,
+        creation: &mut Creation,
+    ) -> Result<Opened, Error> {
         self.family.check()?;
         self.order.check()?;
         sys::check_name(name)?;
@@ -272,13 +274,8 @@ impl Space for FileSpace {
             Ok(found) if !found.is_file() => return Err(not_a_file(&found, name)),
             _ => {}
         }
-        // Nothing is to be created where it will be refused.
         self.check_network(sys::file_system(&*self.dir), name)?;
-        let Found {
-            file,
-            access,
-            created,
-        } = self.open_file(name, access, may_create)?;
+        let (file, access) = self.open_file(name, access, creation)?;
         let metadata = translated(file.metadata())?;
         if !metadata.is_file() {
             return Err(not_a_file(&metadata, name));
@@ -305,7 +302,6 @@ impl Space for FileSpace {
         Ok(Opened {
             identity: self.identity(numbers, kind, name),
             family: self.family.name(),
-            created,
             resource,
         })
     }

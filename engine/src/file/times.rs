@@ -11,8 +11,13 @@ use std::{
 };
 
 /// By how much a time is set forward that would be the time of creation. The first
-/// is enough for most file systems; some keep even seconds only.
-const STEPS: [Duration; 2] = [Duration::from_micros(1), Duration::from_secs(2)];
+/// is enough for most file systems; some keep whole or even seconds only.
+const STEPS: [Duration; 4] = [
+    Duration::from_micros(1),
+    Duration::from_millis(10),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+];
 
 /// Sets the time of a file to now, by the clock of the file system, and later than
 /// the time of its creation.
@@ -21,13 +26,19 @@ pub(super) fn touch(file: &File) -> Result<(), Error> {
 }
 
 fn set(file: &File) -> io::Result<()> {
-    SetTimes::set_times(file, None, Some(SystemTimeSpec::SymbolicNow))?;
+    // Both times: who may write a file, but does not own it, may not set only one.
+    let now = || Some(SystemTimeSpec::SymbolicNow);
+    SetTimes::set_times(file, now(), now())?;
     for step in STEPS {
         let found = file.metadata()?;
         match created(&found) {
             Some(created) if found.modified()? == created => {
                 let later = SystemTimeSpec::Absolute(created + step);
-                SetTimes::set_times(file, None, Some(later))?;
+                match SetTimes::set_times(file, None, Some(later)) {
+                    // Only the owner may. A moment later it is not needed.
+                    Err(error) if error.kind() == io::ErrorKind::PermissionDenied => break,
+                    set => set?,
+                }
             }
             _ => break,
         }

@@ -5,8 +5,8 @@ use super::memory::Memory;
 use crate::{
     Error, ErrorKind, LockName, Mode,
     backend::{
-        Access, Answer, Cancel, Caps, Identity, Op, OpId, Opened, Pending, Reply, Resource, Sink,
-        Space, Started,
+        Access, Answer, Cancel, Caps, Creation, Identity, Op, OpId, Opened, Pending, Reply,
+        Resource, Sink, Space, Started,
     },
     sync::{Condvar, Mutex},
 };
@@ -126,8 +126,13 @@ impl Line {
 }
 
 impl Space for Delayed {
-    fn open(&self, name: &LockName, access: Access, may_create: bool) -> Result<Opened, Error> {
-        let opened = self.memory.space().open(name, access, may_create)?;
+    fn open(
+        &self,
+        name: &LockName,
+        access: Access,
+        creation: &mut Creation,
+    ) -> Result<Opened, Error> {
+        let opened = self.memory.space().open(name, access, creation)?;
         Ok(Opened {
             resource: Arc::new(Slow {
                 inner: opened.resource,

@@ -4,7 +4,7 @@
 use super::memory::Memory;
 use crate::{
     Error, ErrorKind, LockName, Mode,
-    backend::{Access, Caps, Identity, Op, OpId, Opened, Resource, Sink, Space, Started},
+    backend::{Access, Caps, Creation, Identity, Op, OpId, Opened, Resource, Sink, Space, Started},
     sync::Mutex,
 };
 use std::{
@@ -72,9 +72,14 @@ impl Faulty {
 }
 
 impl Space for Faulty {
-    fn open(&self, name: &LockName, access: Access, may_create: bool) -> Result<Opened, Error> {
+    fn open(
+        &self,
+        name: &LockName,
+        access: Access,
+        creation: &mut Creation,
+    ) -> Result<Opened, Error> {
         self.check()?;
-        let opened = self.memory.space().open(name, access, may_create)?;
+        let opened = self.memory.space().open(name, access, creation)?;
         Ok(Opened {
             resource: Arc::new(FaultyResource {
                 inner: opened.resource,

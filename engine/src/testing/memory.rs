@@ -8,7 +8,9 @@
 use super::TestLine;
 use crate::{
     Error, ErrorKind, LockName, Mode,
-    backend::{Access, Cancel, Caps, Identity, Op, OpId, Opened, Resource, Sink, Space, Started},
+    backend::{
+        Access, Cancel, Caps, Creation, Identity, Op, OpId, Opened, Resource, Sink, Space, Started,
+    },
     file::{
         fair::{self, Line},
         kernel::{Bytes, Call, Done, Kernel, Range, Waited},
@@ -245,10 +247,10 @@ impl Default for Memory {
 }
 
 impl Space for Memory {
-    fn open(&self, name: &LockName, _: Access, may_create: bool) -> Result<Opened, Error> {
-        let created = !self.0.files.lock().names.contains_key(name.as_str());
-        if created && !may_create {
-            return Err(ErrorKind::Quota.into());
+    fn open(&self, name: &LockName, _: Access, creation: &mut Creation) -> Result<Opened, Error> {
+        if !self.0.files.lock().names.contains_key(name.as_str()) {
+            creation.check()?;
+            creation.done();
         }
         let description = self.description(name);
         let line = description.line();
@@ -258,7 +260,6 @@ impl Space for Memory {
                 lock: description.file,
             },
             family: "memory",
-            created,
             resource: Arc::new(MemoryLock {
                 description: description.clone(),
                 file: LockFile::new(description, line, Access::Any),

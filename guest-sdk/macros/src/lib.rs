@@ -132,7 +132,14 @@ fn under_process_lock(
         None => acquire.to_owned(),
     };
     let method = Ident::new(&method, here);
-    let guard = quote!(#krate::#lock::new(#path).and_then(|lock| lock.#method(#timeout)));
+    // Names that the function's own expressions do not see.
+    let hidden = |name| Ident::new(name, Span::mixed_site());
+    let (opened, patience) = (hidden("opened"), hidden("patience"));
+    let (before, argument) = match timeout {
+        Some(timeout) => (Some(quote!(let #patience = #timeout;)), Some(&patience)),
+        None => (None, None),
+    };
+    let guard = quote!(#krate::#lock::new(#path).and_then(|#opened| #opened.#method(#argument)));
     let guard = match failure {
         Failure::Panic => quote!(#guard.unwrap_or_else(|error| ::core::panic!("{error}"))),
         Failure::Return(map) => {
@@ -150,6 +157,7 @@ fn under_process_lock(
     };
     let block = &function.block;
     function.block = parse_quote!({
+        #before
         let _clasp_guard = #guard;
         #block
     });

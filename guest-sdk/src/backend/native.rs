@@ -102,12 +102,14 @@ struct Opened {
 
 impl Lock {
     pub(crate) fn open(path: &str) -> Result<Lock, Cause> {
+        let climbs = |part| part == Component::ParentDir;
+        if path.ends_with('/') || path.ends_with("/.") || path.contains('\0') {
+            return Err(ErrorKind::InvalidName.into());
+        }
         let path = Path::new(path);
-        let climbs = path.components().any(|part| part == Component::ParentDir);
         let name = path.file_name().and_then(|name| name.to_str());
         let name = match name {
-            Some(name) if !climbs => name.to_owned(),
-            None if !climbs => return Err(ErrorKind::IsDirectory.into()),
+            Some(name) if !path.components().any(climbs) => name.to_owned(),
             _ => return Err(ErrorKind::InvalidName.into()),
         };
         let parent = path.parent().filter(|parent| *parent != Path::new(""));

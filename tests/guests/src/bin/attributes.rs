@@ -84,6 +84,20 @@ impl Named {
     }
 }
 
+/// Arguments see the function's names, whatever they are, and can fail as its body can.
+#[interprocess_locked(opened.path(), timeout = patience(lock)?)]
+fn by_its_own_names(lock: &str, opened: &Named) -> Outcome {
+    Ok(lock.len() as u32 + opened.file.len() as u32)
+}
+
+fn patience(text: &str) -> Result<Duration, clasp_guest::Error> {
+    match text.parse() {
+        Ok(seconds) => Ok(Duration::from_secs(seconds)),
+        // An error that is at hand.
+        Err(_) => Err(InterProcessLock::new("..").unwrap_err()),
+    }
+}
+
 struct Cache {
     lock: ReaderWriterLock,
     other: ReaderWriterLock,
@@ -130,6 +144,10 @@ fn main() {
     assert_eq!(in_time().unwrap_err().kind(), ErrorKind::Deadlock);
     assert!(as_text().unwrap_err().contains(PATH));
     assert!(by_alias().is_err());
+    let none = Named { file: "b.lock" };
+    assert_eq!(by_its_own_names("10", &none).unwrap(), 8);
+    let error = by_its_own_names("soon", &none).unwrap_err();
+    assert!(error.to_string().contains("\"..\""), "{error}");
     let named = Named { file: "a.lock" };
     assert!(named.run(Duration::ZERO).is_err());
     let error = read_in_time().unwrap_err();
