@@ -400,4 +400,15 @@ pub trait Resource: Send + Sync + 'static {
     fn last_touched(&self) -> Result<Option<SystemTime>, Error> {
         Err(ErrorKind::Unsupported.into())
     }
+
+    /// A descriptor that programs which this process starts inherit, and the lock with
+    /// it; see [`Guard::descriptor`](crate::Guard::descriptor).
+    ///
+    /// # Errors
+    /// [`Unsupported`](ErrorKind::Unsupported), the default, where a lock belongs to no
+    /// descriptor, and whatever keeps it from being copied.
+    #[cfg(unix)]
+    fn descriptor(&self) -> Result<std::os::fd::OwnedFd, Error> {
+        Err(ErrorKind::Unsupported.into())
+    }
 }

@@ -227,6 +227,23 @@ impl Guard {
         self.held.target.entry().touch()
     }
 
+    /// A descriptor that programs which this process starts inherit, and the lock with
+    /// it: unless this guard is dropped, which unlocks, the lock is held until the last
+    /// copy of the descriptor is closed. A process that is to leave the lock to such a
+    /// program ends, or executes it, without dropping the guard.
+    ///
+    /// # Errors
+    /// [`Unsupported`](ErrorKind::Unsupported) where a lock belongs to no descriptor,
+    /// [`Closed`](ErrorKind::Closed) or [`Lost`](ErrorKind::Lost) if the lock is not
+    /// held any more.
+    #[cfg(unix)]
+    pub fn descriptor(&self) -> Result<std::os::fd::OwnedFd, Error> {
+        if !self.is_held() {
+            return Err(self.why_ended());
+        }
+        self.held.target.entry().descriptor()
+    }
+
     /// Why a call on the hold has not done what it should.
     fn failed(&self, outcome: Outcome) -> Error {
         match outcome {

@@ -205,7 +205,7 @@ impl Entry {
         let resource = out
             .start
             .as_ref()
-            .map(|start| state.resource(start.op, &self.sink));
+            .map(|start| state.resource(start.op, &self.sink).map(Arc::clone));
         if retired {
             self.retire(state);
         }
@@ -494,6 +494,12 @@ impl Entry {
         self.current().ok_or(ErrorKind::Replaced)?.last_touched()
     }
 
+    /// A descriptor of what holds the lock.
+    #[cfg(unix)]
+    pub(crate) fn descriptor(&self) -> Result<std::os::fd::OwnedFd, Error> {
+        self.current().ok_or(ErrorKind::Replaced)?.descriptor()
+    }
+
     /// Whether the lock is known to have no name any more.
     pub(crate) fn is_unlinked(&self) -> bool {
         matches!(self.is_linked(), Ok(false))
@@ -730,39 +736,41 @@ impl State {
     }
 
     /// The resource for an operation.
-    fn resource(&mut self, op: Op, sink: &Weak<dyn Sink>) -> Result<Arc<dyn Resource>, Error> {
-        let permits = |resource: &Arc<dyn Resource>, mode| resource.permits(mode);
-        let mut current = self.resources.get(self.current).ok_or(ErrorKind::Access)?;
+    fn resource(&mut self, op: Op, sink: &Weak<dyn Sink>) -> Result<&Arc<dyn Resource>, Error> {
+        if let Op::Lock { amount, .. } = op
+            && self.resources.len() > 1
+        {
+            self.choose_resource(amount, sink);
+        }
+        let current = self.resources.get(self.current).ok_or(ErrorKind::Access)?;
         match op {
-            // A shared lock may be converted later, so one that permits both is better.
-            Op::Lock { amount, .. } if self.resources.len() > 1 => {
-                let both = |r: &&Arc<dyn Resource>| {
-                    permits(r, Mode::Shared) && permits(r, Mode::Exclusive)
-                };
-                let best = self.resources.iter().find(both);
-                let best = best.or_else(|| self.resources.iter().find(|r| permits(r, amount)));
-                let best = best.ok_or(ErrorKind::Access)?;
-                if !Arc::ptr_eq(best, current) {
-                    // The place in line, if there is one, is that of the other.
-                    current.start(OpId(0), Op::Leave, sink);
-                    let place = self.resources.iter().position(|r| Arc::ptr_eq(r, best));
-                    self.current = place.unwrap_or(self.current);
-                    current = best;
-                }
-            }
-            Op::Lock { amount, .. } if !permits(current, amount) => {
-                return Err(ErrorKind::Access.into());
-            }
+            Op::Lock { amount, .. } if !current.permits(amount) => Err(ErrorKind::Access.into()),
             Op::Convert {
                 to: Mode::Exclusive,
-            } if !permits(current, Mode::Exclusive) => {
+            } if !current.permits(Mode::Exclusive) => {
                 let why = "the lock is held through a file that was opened for reading only; \
                            release the lock and acquire it";
-                return Err(Error::new(ErrorKind::Unsupported, why));
+                Err(Error::new(ErrorKind::Unsupported, why))
             }
-            _ => {}
+            _ => Ok(current),
         }
-        Ok(Arc::clone(current))
+    }
+
+    /// Makes the best resource for a lock the current one: a shared lock may be
+    /// converted later, so one that permits both modes is better.
+    #[cold]
+    fn choose_resource(&mut self, amount: Mode, sink: &Weak<dyn Sink>) {
+        let permits = |mode| move |resource: &Arc<dyn Resource>| resource.permits(mode);
+        let both = |r: &Arc<dyn Resource>| permits(Mode::Shared)(r) && permits(Mode::Exclusive)(r);
+        let best = self.resources.iter().position(both);
+        let best = best.or_else(|| self.resources.iter().position(permits(amount)));
+        if let Some(best) = best.filter(|best| *best != self.current) {
+            // The place in line, if there is one, is that of the other.
+            if let Some(current) = self.resources.get(self.current) {
+                current.start(OpId(0), Op::Leave, sink);
+            }
+            self.current = best;
+        }
     }
 
     /// Carries out an operation that ends at once.
@@ -912,7 +920,7 @@ mod tests {
             wait: true,
             ahead: false,
         };
-        let resource = |op| entry.state().resource(op, &entry.sink);
+        let resource = |op| entry.state().resource(op, &entry.sink).map(Arc::clone);
         resource(lock(Mode::Shared)).unwrap();
         assert!(resource(lock(Mode::Exclusive)).is_err());
         entry.add_resource(Arc::clone(&writes) as Arc<dyn Resource>);

@@ -89,6 +89,11 @@ impl Region {
         self.gate + ((1 << REGION_BITS) - 1)
     }
 
+    /// The bytes of all tickets.
+    pub(super) fn tickets(self) -> std::ops::RangeInclusive<u64> {
+        self.first() as u64..=self.last() as u64
+    }
+
     /// The bytes from one on.
     fn from(self, start: i64) -> Range {
         Range {

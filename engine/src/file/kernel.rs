@@ -60,6 +60,12 @@ pub(crate) trait Kernel: Send + Sync + 'static {
         Err(ErrorKind::Unsupported.into())
     }
 
+    /// A copy of the descriptor, which programs that this process starts inherit.
+    #[cfg(unix)]
+    fn descriptor(&self) -> Result<std::os::fd::OwnedFd, Error> {
+        Err(ErrorKind::Unsupported.into())
+    }
+
     /// Prepares to wait for the lock on a thread.
     fn wait(&self, mode: Mode) -> Result<Arc<dyn Call>, Error>;
 

@@ -11,7 +11,7 @@ pub(crate) mod sys;
 mod times;
 
 pub use family::Family;
-pub use order::Order;
+pub use order::{Order, WaitingLine, waiting_line};
 pub use sys::{set_order_directory, set_wake_signal};
 
 use crate::sync::Mutex;
@@ -62,6 +62,7 @@ pub struct FileSpace {
     order: Order,
     create: bool,
     network: bool,
+    directories: bool,
     mode: u32,
     /// Tells files of different spaces apart where inode numbers do not.
     number: u64,
@@ -81,6 +82,7 @@ impl FileSpace {
             order: Order::default(),
             create: true,
             network: false,
+            directories: false,
             mode: 0o666,
             number: NUMBERS.fetch_add(1, Ordering::Relaxed),
             devices: Arc::default(),
@@ -120,6 +122,13 @@ impl FileSpace {
         self
     }
 
+    /// Whether directories can be locked, which the family `flock` can: flock(1) users do
+    /// it. A guest of `clasp-host` never can (S12).
+    pub fn directories(mut self, directories: bool) -> FileSpace {
+        self.directories = directories;
+        self
+    }
+
     /// The permissions of lock files that are created, less the umask: `0o666`
     /// unless set. They have no meaning on Windows.
     ///
@@ -151,8 +160,10 @@ impl FileSpace {
                     self.check_parent(name)?;
                     return Ok((translated(self.create_file(name, creation))?, Access::Any));
                 }
-                // A file that may only be read can still be locked shared.
+                // A file that may only be read can still be locked shared, and a
+                // directory is opened for reading in any case.
                 Err(error) if sys::is_read_only(&error) => {}
+                Err(error) if self.directories && error.kind() == io::ErrorKind::IsADirectory => {}
                 Err(error) => return Err(translate(&error)),
             }
         }
@@ -197,6 +208,11 @@ impl FileSpace {
             }
             opened => opened,
         }
+    }
+
+    fn can_be_locked(&self, found: &Metadata) -> bool {
+        let directory = self.directories && self.family == Family::Flock && found.is_dir();
+        found.is_file() || directory
     }
 
     fn check_network(
@@ -271,13 +287,13 @@ impl Space for FileSpace {
         // Opening a device can have effects of its own, so look first. The
         // check that counts comes after.
         match self.dir.metadata(name.as_path()) {
-            Ok(found) if !found.is_file() => return Err(not_a_file(&found, name)),
+            Ok(found) if !self.can_be_locked(&found) => return Err(not_a_file(&found, name)),
             _ => {}
         }
         self.check_network(sys::file_system(&*self.dir), name)?;
         let (file, access) = self.open_file(name, access, creation)?;
         let metadata = translated(file.metadata())?;
-        if !metadata.is_file() {
+        if !self.can_be_locked(&metadata) {
             return Err(not_a_file(&metadata, name));
         }
         let file = file.into_std();

@@ -1,8 +1,8 @@
 //! The order in which hosts take one lock.
 
-use super::sys;
+use super::{fair, sys};
 use crate::{Error, ErrorKind};
-use std::{fmt, str::FromStr};
+use std::{fmt, ops::RangeInclusive, str::FromStr};
 
 /// In which order requests of different processes get a lock.
 ///
@@ -54,6 +54,35 @@ impl Order {
             Order::Kernel => "kernel",
         }
     }
+}
+
+/// Where the hosts that wait for one lock file have their places.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WaitingLine {
+    /// The device of the file on which they hold locks, one byte each.
+    pub device: u64,
+    /// The inode of that file.
+    pub inode: u64,
+    /// The bytes that belong to this lock file. A host with a lower byte comes first.
+    /// It holds the byte shared if it waits for a shared lock.
+    pub places: RangeInclusive<u64>,
+}
+
+/// Where hosts wait for a lock file, which its device and inode tell from others. This
+/// is for tools that list the locks of a machine: `/proc/PID/fdinfo` has the locks of a
+/// process.
+///
+/// `None` if no host has waited since the machine was started, and on systems where
+/// hosts have no order.
+pub fn waiting_line(device: u64, inode: u64) -> Option<WaitingLine> {
+    let (number, region) = fair::region(device, inode.into());
+    let (device, inode) = sys::order_file_numbers(number)?;
+    Some(WaitingLine {
+        device,
+        inode,
+        places: region.tickets(),
+    })
 }
 
 impl Default for Order {

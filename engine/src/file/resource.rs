@@ -94,6 +94,11 @@ impl<K: Kernel> Resource for LockFile<K> {
     fn last_touched(&self) -> Result<Option<SystemTime>, Error> {
         self.0.kernel.last_touched()
     }
+
+    #[cfg(unix)]
+    fn descriptor(&self) -> Result<std::os::fd::OwnedFd, Error> {
+        self.0.kernel.descriptor()
+    }
 }
 
 impl<K: Kernel> Description<K> {

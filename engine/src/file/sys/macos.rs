@@ -18,7 +18,7 @@ pub(crate) use super::{
 
 use super::{
     token,
-    unix::{is_linked, operation},
+    unix::{inheritable, is_linked, operation},
 };
 use crate::{
     Error, ErrorKind, Mode,
@@ -37,7 +37,7 @@ use rustix::{
 use std::{
     fs::File,
     io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -225,6 +225,10 @@ impl Kernel for NativeFile {
 
     fn last_touched(&self) -> Result<Option<SystemTime>, Error> {
         times::last_touched(&self.file)
+    }
+
+    fn descriptor(&self) -> Result<OwnedFd, Error> {
+        translated(inheritable(&self.file))
     }
 
     fn has_tokens(&self) -> bool {

@@ -10,6 +10,11 @@ pub(crate) fn choose_order_directory(_: &Path) -> Result<(), Error> {
     ))
 }
 
+/// There are none.
+pub(crate) fn order_file_numbers(_: usize) -> Option<(u64, u64)> {
+    None
+}
+
 /// There is none.
 pub(crate) fn order_file(_: usize) -> Option<Box<dyn Bytes>> {
     None

@@ -10,6 +10,7 @@ use rustix::{
 use std::{
     fs::File,
     io,
+    os::fd::OwnedFd,
     path::{Component, Path},
 };
 
@@ -63,6 +64,11 @@ pub(crate) fn keeps_creation_times() -> bool {
 /// With which permissions, less the umask, a missing file is created.
 pub(crate) fn set_creation_mode(options: &mut OpenOptions, mode: u32) {
     options.mode(mode);
+}
+
+/// A copy of a descriptor that is not closed when another program is executed.
+pub(crate) fn inheritable(file: &File) -> io::Result<OwnedFd> {
+    Ok(rustix::io::dup(file)?)
 }
 
 /// What tells an open file from others.

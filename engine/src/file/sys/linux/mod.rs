@@ -11,7 +11,7 @@ pub(crate) use file_system::file_system;
 #[cfg(feature = "conformance")]
 pub(crate) use lock::{lock, try_lock, unlock};
 pub(crate) use native::NativeFile;
-pub(crate) use order::{choose_order_directory, order_file};
+pub(crate) use order::{choose_order_directory, order_file, order_file_numbers};
 pub(crate) use wake::choose_wake_signal;
 
 pub(crate) use super::unix::{

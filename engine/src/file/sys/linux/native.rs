@@ -15,7 +15,7 @@ use crate::{
         times,
     },
 };
-use std::{fs::File, sync::Arc, time::SystemTime};
+use std::{fs::File, os::fd::OwnedFd, sync::Arc, time::SystemTime};
 
 /// One open file description.
 pub(crate) struct NativeFile {
@@ -66,6 +66,10 @@ impl Kernel for NativeFile {
 
     fn last_touched(&self) -> Result<Option<SystemTime>, Error> {
         times::last_touched(&self.file)
+    }
+
+    fn descriptor(&self) -> Result<OwnedFd, Error> {
+        translated(unix::inheritable(&self.file))
     }
 
     fn has_tokens(&self) -> bool {

@@ -17,7 +17,7 @@ use crate::{
     sync::Mutex,
 };
 use rustix::{
-    fs::{CWD, Mode as Permissions, OFlags},
+    fs::{AtFlags, CWD, Mode as Permissions, OFlags},
     io::Errno,
 };
 use std::{
@@ -168,6 +168,14 @@ fn open(directory: &OwnedFd, number: usize) -> io::Result<File> {
         Ok(()) | Err(Errno::PERM) => Ok(file.into()),
         Err(error) => Err(error.into()),
     }
+}
+
+/// The device and inode of an order file; `None` if no host has needed it yet.
+pub(crate) fn order_file_numbers(number: usize) -> Option<(u64, u64)> {
+    let name = format!("order-{number:02x}");
+    let directory = directory().ok()?;
+    let found = rustix::fs::statat(&*directory, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    Some((found.st_dev, found.st_ino))
 }
 
 /// The file for a look, which all lock files of the process share.

@@ -1,0 +1,365 @@
+//! `clasp run`: one component, one store, on the thread that it is started on.
+
+mod invoke;
+mod limits;
+
+use crate::{
+    durations,
+    grants::{Directory, Files, Locks},
+    waiting,
+};
+use anyhow::{Context, Result, bail};
+use cap_std::{ambient_authority, fs::Dir};
+use clap::Args;
+use clasp_host::{Limits, LockManager, LocksCtx, LocksCtxView, LocksView, Lockspace};
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+use tracing::Subscriber;
+use wasmtime::{
+    Cache, CacheConfig, Config, Engine, Store, StoreLimits,
+    component::{Component, Linker, ResourceTable},
+};
+use wasmtime_wasi::{
+    FsPerms, I32Exit, WasiCtx, WasiCtxView, WasiView, p2::bindings::sync::Command,
+};
+
+/// The exit code after a trap, as a shell reports an aborted program.
+const TRAPPED: u8 = 134;
+
+#[derive(Args)]
+#[command(after_help = "\
+A comma in the name of a directory is written `,,`.
+
+Exit status: that of the component (WASI before 0.2.12 reports 0 and 1 only), 134 after a trap, \
+124 after --timeout, and 1 if the component could not be started.
+
+Environment: CLASP_LOG sets what is logged, such as `debug` or `clasp::wait=debug`.")]
+pub(crate) struct Run {
+    /// Directory whose files the guest may use
+    #[arg(long = "dir", value_name = "HOST[::GUEST][,read-only]")]
+    dirs: Vec<Files>,
+
+    /// Directory whose files the guest may lock; options follow after commas:
+    /// family=posix|flock|both (on Windows lockfileex), order=fair|kernel,
+    /// shared-only, no-create, network
+    #[arg(long, value_name = "HOST[::GUEST][,OPTIONS]")]
+    locks: Vec<Locks>,
+
+    /// Environment variable of the guest; without a value, that of this process
+    #[arg(long = "env", value_name = "NAME[=VALUE]", value_parser = variable)]
+    variables: Vec<(String, String)>,
+
+    /// Name of the program as the guest sees it; the default is the name of the file
+    #[arg(long, value_name = "NAME")]
+    argv0: Option<String>,
+
+    /// Longest wait for a lock, such as 30 or 2m; a number is in seconds. The default is
+    /// no bound
+    #[arg(long, value_name = "TIME", value_parser = durations::parse)]
+    max_wait: Option<Duration>,
+
+    /// Stop the guest after this time
+    #[arg(long, value_name = "TIME", value_parser = durations::parse)]
+    timeout: Option<Duration>,
+
+    /// Most memory of the guest, such as 64M
+    #[arg(long, value_name = "SIZE", value_parser = limits::size)]
+    max_memory: Option<usize>,
+
+    /// Most locks that the guest may have open
+    #[arg(long, value_name = "N")]
+    max_locks: Option<usize>,
+
+    /// Let the guest use the network: TCP, UDP and name look-ups
+    #[arg(long)]
+    network: bool,
+
+    /// Let the guest send HTTP requests
+    #[arg(long)]
+    http: bool,
+
+    /// Directory in which hosts keep their order, for hosts of several users or
+    /// containers; the default is one of the user's own
+    #[arg(long, value_name = "DIR")]
+    order_dir: Option<PathBuf>,
+
+    /// Call this exported function instead, such as `add(1, 2)`, and print what it
+    /// returns
+    #[arg(long, value_name = "CALL")]
+    invoke: Option<String>,
+
+    /// The component
+    #[arg(value_name = "APP.wasm")]
+    app: PathBuf,
+
+    /// Arguments of the guest
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<String>,
+}
+
+fn variable(text: &str) -> Result<(String, String), String> {
+    let (name, value) = match text.split_once('=') {
+        Some((name, value)) => (name, value.to_owned()),
+        None => {
+            let missing = || format!("{text:?} is not set here: write NAME=VALUE");
+            (text, std::env::var(text).map_err(|_| missing())?)
+        }
+    };
+    if name.is_empty() {
+        return Err(format!("{text:?}: write NAME=VALUE or NAME"));
+    }
+    Ok((name.into(), value))
+}
+
+struct State {
+    table: ResourceTable,
+    wasi: WasiCtx,
+    locks: LocksCtx,
+    limits: StoreLimits,
+    #[cfg(feature = "http")]
+    http: wasmtime_wasi_http::WasiHttpCtx,
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
+    }
+}
+
+impl LocksView for State {
+    fn locks(&mut self) -> LocksCtxView<'_> {
+        LocksCtxView {
+            ctx: &mut self.locks,
+            table: &mut self.table,
+        }
+    }
+}
+
+#[cfg(feature = "http")]
+impl wasmtime_wasi_http::p2::WasiHttpView for State {
+    fn http(&mut self) -> wasmtime_wasi_http::p2::WasiHttpCtxView<'_> {
+        wasmtime_wasi_http::p2::WasiHttpCtxView {
+            ctx: &mut self.http,
+            table: &mut self.table,
+            hooks: Default::default(),
+        }
+    }
+}
+
+impl Run {
+    /// Messages about the waits of the guest.
+    pub(crate) fn waits<S: Subscriber>(&self) -> impl tracing_subscriber::Layer<S> + use<S>
+    where
+        S: for<'a> tracing_subscriber::registry::LookupSpan<'a>,
+    {
+        let directories = self.locks.iter().map(|l| l.directory.host.clone());
+        let bound = match self.max_wait {
+            Some(_) => "",
+            None => "; --max-wait bounds the wait",
+        };
+        waiting::of_guest(directories.collect(), bound)
+    }
+
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        let state = State {
+            table: ResourceTable::new(),
+            wasi: self.wasi()?,
+            locks: self.locks()?,
+            limits: limits::memory(self.max_memory),
+            #[cfg(feature = "http")]
+            http: wasmtime_wasi_http::WasiHttpCtx::new(),
+        };
+        let engine = engine(self.timeout.is_some())?;
+        let component = component(&engine, &self.app)?;
+        let linker = self.linker(&engine)?;
+
+        let mut store = Store::new(&engine, state);
+        store.limiter(|state| &mut state.limits);
+        let deadline = self.timeout.map(|timeout| {
+            store.set_epoch_deadline(1);
+            limits::Deadline::new(timeout, &engine, store.data().locks.handle())
+        });
+        let result = match &self.invoke {
+            Some(call) => invoke::run(call, &mut store, &component, &linker).map(Ok),
+            None => {
+                let command = Command::instantiate(&mut store, &component, &linker)
+                    .map_err(boxed)
+                    .with_context(|| self.cannot_link())?;
+                command.wasi_cli_run().call_run(&mut store).map_err(boxed)
+            }
+        };
+        // A guest that trapped has dropped nothing.
+        store.data().locks.close();
+        let timed_out = deadline.is_some_and(limits::Deadline::end);
+        match result {
+            _ if timed_out => {
+                eprintln!(
+                    "clasp: {} was stopped by --timeout {}",
+                    self.app.display(),
+                    humantime::format_duration(self.timeout.unwrap_or_default())
+                );
+                Ok(ExitCode::from(limits::TIMED_OUT))
+            }
+            Ok(Ok(())) => Ok(ExitCode::SUCCESS),
+            Ok(Err(())) => Ok(ExitCode::FAILURE),
+            Err(error) => match error.downcast_ref::<I32Exit>() {
+                // Beyond a byte only this much of it reaches a shell anyway.
+                Some(exit) => Ok(ExitCode::from(exit.0 as u8)),
+                None if error.is::<invoke::NotInvoked>() => Err(error),
+                None => {
+                    eprintln!("clasp: {} trapped: {error:?}", self.app.display());
+                    Ok(ExitCode::from(TRAPPED))
+                }
+            },
+        }
+    }
+
+    fn cannot_link(&self) -> String {
+        let advice = match self.http {
+            true => "",
+            false => " (for HTTP, add --http)",
+        };
+        format!(
+            "{} is not a command of WASI 0.2, or imports what `clasp run` does not have{advice}; \
+             --invoke calls a function of a component that is not a command",
+            self.app.display()
+        )
+    }
+
+    fn linker(&self, engine: &Engine) -> Result<Linker<State>> {
+        let mut linker = Linker::new(engine);
+        wasmtime_wasi::p2::add_to_linker_sync(&mut linker).map_err(boxed)?;
+        clasp_host::p2::add_to_linker_sync(&mut linker).map_err(boxed)?;
+        if self.http {
+            #[cfg(feature = "http")]
+            wasmtime_wasi_http::p2::add_only_http_to_linker_sync(&mut linker).map_err(boxed)?;
+            #[cfg(not(feature = "http"))]
+            bail!("this `clasp` was built without HTTP; build it with `--features http`");
+        }
+        Ok(linker)
+    }
+
+    fn wasi(&self) -> Result<WasiCtx> {
+        let mut wasi = WasiCtx::builder();
+        // No other task runs here that a blocking file would hold up.
+        wasi.inherit_stdio().allow_blocking_current_thread(true);
+        let name = self.app.file_name().unwrap_or(self.app.as_os_str());
+        wasi.arg(match &self.argv0 {
+            Some(name) => name.clone(),
+            None => name.to_string_lossy().into_owned(),
+        });
+        wasi.args(&self.arguments);
+        wasi.envs(&self.variables);
+        if self.network {
+            wasi.inherit_network().allow_ip_name_lookup(true);
+        }
+        for Files {
+            directory: Directory { host, guest },
+            read_only,
+        } in &self.dirs
+        {
+            let permissions = match read_only {
+                true => FsPerms::ReadOnly,
+                false => FsPerms::ReadWrite,
+            };
+            wasi.preopened_dir(host, guest, permissions)
+                .map_err(boxed)
+                .with_context(|| cannot_open("--dir", host))?;
+        }
+        Ok(wasi.build())
+    }
+
+    fn locks(&self) -> Result<LocksCtx> {
+        if let Some(directory) = &self.order_dir {
+            clasp_host::set_order_directory(directory)
+                .with_context(|| cannot_open("--order-dir", directory))?;
+        }
+        let mut limits = Limits::default().longest_wait(self.max_wait);
+        if let Some(locks) = self.max_locks {
+            limits = limits.open_locks(locks);
+        }
+        let mut ctx = LocksCtx::builder(LockManager::global());
+        ctx.limits(limits);
+        let mut names = HashSet::new();
+        for locks in &self.locks {
+            let Directory { host, guest } = &locks.directory;
+            if !names.insert(stripped(guest)) {
+                bail!(
+                    "--locks grants {guest:?} twice; give each directory a name of its own, \
+                     such as `{}::NAME`",
+                    host.display()
+                );
+            }
+            let dir = Dir::open_ambient_dir(host, ambient_authority())
+                .with_context(|| cannot_open("--locks", host))?;
+            let space = Lockspace::new(dir)
+                .family(locks.family)
+                .order(locks.order)
+                .shared_only(locks.shared_only)
+                .create(locks.create)
+                .network(locks.network);
+            ctx.lockspace(guest, space);
+        }
+        Ok(ctx.build())
+    }
+}
+
+/// wasmtime's error as one of this program.
+fn boxed(error: wasmtime::Error) -> anyhow::Error {
+    anyhow::Error::from_boxed(error.into_boxed_dyn_error())
+}
+
+/// A guest path without what counts for nothing in it (S19).
+fn stripped(guest: &str) -> &str {
+    let mut path = guest.trim_end_matches('/');
+    while let Some(rest) = path.strip_prefix('/').or_else(|| path.strip_prefix("./")) {
+        path = rest;
+    }
+    if path == "." { "" } else { path }
+}
+
+fn cannot_open(option: &str, host: &Path) -> String {
+    let host = host.display();
+    format!("cannot open {host} for {option}; if it is missing, `mkdir -p {host}`")
+}
+
+/// An engine that keeps what it compiles, so that a second start is fast.
+fn engine(interrupts: bool) -> Result<Engine> {
+    let mut config = Config::new();
+    config.epoch_interruption(interrupts);
+    match Cache::new(CacheConfig::new()) {
+        Ok(cache) => {
+            config.cache(Some(cache));
+        }
+        Err(error) => tracing::warn!(%error, "compiled components are not kept"),
+    }
+    Engine::new(&config).map_err(boxed)
+}
+
+fn component(engine: &Engine, app: &Path) -> Result<Component> {
+    let bytes = std::fs::read(app).with_context(|| format!("cannot read {}", app.display()))?;
+    if bytes.starts_with(b"\0asm\x01\0\0\0") {
+        bail!(
+            "{} is a core module, not a component; build it for wasm32-wasip2: \
+             `cargo build --target wasm32-wasip2`",
+            app.display()
+        );
+    }
+    if Engine::detect_precompiled(&bytes).is_some() {
+        bail!(
+            "{} is precompiled, and `clasp run` does not run machine code that it has not \
+             compiled itself; run the component, whose code is kept after the first run",
+            app.display()
+        );
+    }
+    Component::new(engine, bytes)
+        .map_err(boxed)
+        .with_context(|| format!("{} is not a component", app.display()))
+}
