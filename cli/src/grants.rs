@@ -28,6 +28,51 @@ impl FromStr for Directory {
     }
 }
 
+/// A directory and options, with commas between them. `,,` is a comma in a name.
+fn split(text: &str) -> Result<(Directory, Vec<String>), String> {
+    let mut parts = vec![String::new()];
+    let mut characters = text.chars().peekable();
+    while let Some(c) = characters.next() {
+        if c == ',' && characters.next_if_eq(&',').is_none() {
+            parts.push(String::new());
+        } else if let Some(part) = parts.last_mut() {
+            part.push(c);
+        }
+    }
+    let options = parts.split_off(1);
+    Ok((parts.concat().parse()?, options))
+}
+
+fn unknown(option: &str, known: &str) -> String {
+    format!("unknown option {option:?}: use {known}; a comma in a name is written `,,`")
+}
+
+/// `HOST[::GUEST][,read-only]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Files {
+    pub(crate) directory: Directory,
+    pub(crate) read_only: bool,
+}
+
+impl FromStr for Files {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Files, String> {
+        let (directory, options) = split(text)?;
+        let mut files = Files {
+            directory,
+            read_only: false,
+        };
+        for option in options {
+            match &*option {
+                "read-only" => files.read_only = true,
+                _ => return Err(unknown(&option, "`read-only`")),
+            }
+        }
+        Ok(files)
+    }
+}
+
 /// `HOST[::GUEST][,family=posix|flock|both|lockfileex][,order=fair|kernel]`
 /// `[,shared-only][,no-create][,network]`
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,26 +89,27 @@ impl FromStr for Locks {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Locks, String> {
-        let mut parts = text.split(',');
+        let (directory, options) = split(text)?;
         let mut locks = Locks {
-            directory: parts.next().unwrap_or_default().parse()?,
+            directory,
             family: Family::default(),
             order: Order::default(),
             shared_only: false,
             create: true,
             network: false,
         };
-        for part in parts {
-            match part.split_once('=').unwrap_or((part, "")) {
+        for option in options {
+            match option.split_once('=').unwrap_or((&option, "")) {
                 ("family", family) => locks.family = family.parse()?,
                 ("order", order) => locks.order = order.parse()?,
                 ("shared-only", "") => locks.shared_only = true,
                 ("no-create", "") => locks.create = false,
                 ("network", "") => locks.network = true,
                 _ => {
-                    return Err(format!(
-                        "unknown option {part:?}: use `family=posix|flock|both|lockfileex`, \
-                         `order=fair|kernel`, `shared-only`, `no-create` or `network`"
+                    return Err(unknown(
+                        &option,
+                        "`family=posix|flock|both|lockfileex`, `order=fair|kernel`, \
+                         `shared-only`, `no-create` or `network`",
                     ));
                 }
             }
@@ -72,6 +118,14 @@ impl FromStr for Locks {
         let system = locks.family.check().and_then(|()| locks.order.check());
         system.map_err(|error| error.detail().unwrap_or_default().to_owned())?;
         Ok(locks)
+    }
+}
+
+/// The family that excludes most programs.
+pub(crate) fn widest_family() -> Family {
+    match Family::supported().contains(&Family::Both) {
+        true => Family::Both,
+        false => Family::default(),
     }
 }
 
@@ -107,6 +161,23 @@ mod tests {
         assert_eq!(full.directory.guest, "b");
         assert_eq!((full.family, full.order), (*family, Order::Kernel));
         assert!(!full.create && full.shared_only && full.network);
+    }
+
+    #[test]
+    fn a_comma_in_a_name_is_doubled() {
+        let odd = locks("a,,b::c,,d,no-create").unwrap();
+        assert_eq!(odd.directory.host, PathBuf::from("a,b"));
+        assert_eq!(odd.directory.guest, "c,d");
+        assert!(!odd.create);
+        let files: Files = "a,,b,read-only".parse().unwrap();
+        assert_eq!(files.directory.guest, "a,b");
+        assert!(files.read_only);
+        let plain: Files = "data".parse().unwrap();
+        assert!(!plain.read_only);
+        for wrong in ["a,b", "a,read-only=1", "a,"] {
+            let error = wrong.parse::<Files>().unwrap_err();
+            assert!(error.contains("use `read-only`"), "{wrong}: {error}");
+        }
     }
 
     #[test]

@@ -155,9 +155,9 @@ impl wasmtime_wasi_http::p2::WasiHttpView for State {
 
 impl Run {
     /// Messages about the waits of the guest.
-    pub(crate) fn waits<S: Subscriber>(&self) -> impl tracing_subscriber::Layer<S> + use<S>
+    pub(crate) fn waits<S>(&self) -> impl tracing_subscriber::Layer<S> + use<S>
     where
-        S: for<'a> tracing_subscriber::registry::LookupSpan<'a>,
+        S: Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
     {
         let directories = self.locks.iter().map(|l| l.directory.host.clone());
         let bound = match self.max_wait {

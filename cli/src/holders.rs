@@ -1,0 +1,622 @@
+//! Which processes hold a lock file and wait for it, as far as Linux tells in
+//! `/proc`. Reading it costs the processes nothing; nothing is locked for it.
+//!
+//! - `/proc/PID/fdinfo/FD` has the locks that a process holds through a descriptor. It
+//!   can be read for processes of the same user, or of all users by root.
+//! - `/proc/locks` has the waits in the kernel, but not the process of a wait for an
+//!   open file description lock.
+//! - `/proc/PID/task/TID/syscall` has the process of such a wait, where it may be read.
+
+use clasp_host::engine::file::{WaitingLine, waiting_line};
+use serde::Serialize;
+use std::{
+    collections::HashMap,
+    fmt, fs,
+    io::{self, Read},
+    ops::RangeInclusive,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+/// What tells a file from others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    pub(crate) fn of(path: &Path) -> io::Result<FileId> {
+        fs::metadata(path).map(|found| FileId::from(&found))
+    }
+
+    /// As `/proc/locks` writes it.
+    fn in_locks(self) -> String {
+        let (major, minor) = (
+            rustix::fs::major(self.device),
+            rustix::fs::minor(self.device),
+        );
+        format!("{major:02x}:{minor:02x}:{}", self.inode)
+    }
+}
+
+impl From<&fs::Metadata> for FileId {
+    fn from(found: &fs::Metadata) -> FileId {
+        FileId {
+            device: found.dev(),
+            inode: found.ino(),
+        }
+    }
+}
+
+/// A process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Process {
+    pub(crate) pid: u32,
+    pub(crate) command: String,
+}
+
+impl fmt::Display for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.pid, self.command)
+    }
+}
+
+/// A sentence about the processes of other users, if there are any that could not be
+/// looked at.
+pub(crate) fn about_hidden(hidden: usize) -> Option<String> {
+    let processes = match hidden {
+        0 => return None,
+        1 => "1 process".to_owned(),
+        more => format!("{more} processes"),
+    };
+    let advice = match rustix::process::geteuid().is_root() {
+        true => "",
+        false => "; as root, all can",
+    };
+    Some(format!("{processes} could not be looked at{advice}"))
+}
+
+/// How a lock is held or asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Mode {
+    Shared,
+    Exclusive,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Mode::Shared => "shared",
+            Mode::Exclusive => "exclusive",
+        })
+    }
+}
+
+/// The kind of a native lock, by the call that takes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(crate) enum Kind {
+    /// `flock`.
+    #[serde(rename = "flock")]
+    Flock,
+    /// `fcntl` with `F_OFD_SETLK`: a lock of an open file description.
+    #[serde(rename = "fcntl-ofd")]
+    Ofd,
+    /// `fcntl` with `F_SETLK`, or `lockf`: a lock of a process.
+    #[serde(rename = "fcntl")]
+    Posix,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Kind::Flock => "flock",
+            Kind::Ofd => "fcntl of an open file",
+            Kind::Posix => "fcntl",
+        })
+    }
+}
+
+/// A lock that is held.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Hold {
+    /// `None` if this process may not see which process it is.
+    pub(crate) process: Option<Process>,
+    pub(crate) kind: Kind,
+    pub(crate) mode: Mode,
+    /// The first byte.
+    pub(crate) start: u64,
+    /// The last byte; `None` for all up to the end of the file.
+    pub(crate) end: Option<u64>,
+}
+
+impl Hold {
+    pub(crate) fn is_whole_file(&self) -> bool {
+        self.start == 0 && self.end.is_none()
+    }
+}
+
+/// A process that waits for a lock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Wait {
+    /// `None` if this process may not see which process it is.
+    pub(crate) process: Option<Process>,
+    /// `None` if that is not known.
+    pub(crate) mode: Option<Mode>,
+}
+
+/// What is known about one lock file.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Use {
+    pub(crate) holders: Vec<Hold>,
+    /// Hosts of clasp in the order in which they will get the lock.
+    pub(crate) queue: Vec<Wait>,
+    /// Processes that wait in the kernel and have no place in that order.
+    pub(crate) waiters: Vec<Wait>,
+    /// Processes that have the file open and none of this.
+    #[serde(skip)]
+    pub(crate) openers: Vec<Process>,
+}
+
+impl Use {
+    pub(crate) fn is_free(&self) -> bool {
+        self.holders.is_empty() && self.queue.is_empty() && self.waiters.is_empty()
+    }
+}
+
+/// What a look at all processes has found.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) files: HashMap<FileId, Use>,
+    /// Processes of other users, which this one may not look at.
+    pub(crate) hidden: usize,
+}
+
+/// A line of `/proc/locks` or of `fdinfo`.
+#[derive(Debug, PartialEq, Eq)]
+struct Line {
+    waits: bool,
+    kind: Kind,
+    mode: Mode,
+    pid: Option<u32>,
+    file: String,
+    start: u64,
+    end: Option<u64>,
+}
+
+impl Line {
+    /// Such as `1: -> POSIX  ADVISORY  WRITE 1234 08:01:131 0 EOF`.
+    fn parse(text: &str) -> Option<Line> {
+        let mut words = text.split_whitespace().skip(1).peekable();
+        let waits = words.next_if_eq(&"->").is_some();
+        let kind = match words.next()? {
+            "FLOCK" => Kind::Flock,
+            "OFDLCK" => Kind::Ofd,
+            "POSIX" => Kind::Posix,
+            _ => return None,
+        };
+        words.next()?;
+        let mode = match words.next()? {
+            "READ" => Mode::Shared,
+            "WRITE" => Mode::Exclusive,
+            _ => return None,
+        };
+        let pid = words.next()?.parse().ok();
+        let file = words.next()?.to_owned();
+        let start = words.next()?.parse().ok()?;
+        let end = words.next()?.parse().ok();
+        Some(Line {
+            waits,
+            kind,
+            mode,
+            pid: pid.filter(|pid| *pid > 0),
+            file,
+            start,
+            end,
+        })
+    }
+}
+
+/// One search through the processes of the machine.
+struct Search {
+    found: Found,
+    /// By the file on whose bytes hosts hold their places: which bytes belong to which
+    /// lock file.
+    lines: HashMap<FileId, Vec<(RangeInclusive<u64>, FileId)>>,
+    /// Places that were found, by lock file.
+    places: HashMap<FileId, Vec<(u64, Wait)>>,
+    /// Processes seen to wait in a call, by lock file.
+    calling: HashMap<FileId, Vec<Process>>,
+}
+
+/// Looks at all processes for these files.
+pub(crate) fn search(files: &[FileId]) -> io::Result<Found> {
+    let mut search = Search {
+        found: Found::default(),
+        lines: HashMap::new(),
+        places: HashMap::new(),
+        calling: HashMap::new(),
+    };
+    for file in files {
+        search.found.files.insert(*file, Use::default());
+        let line = waiting_line(file.device, file.inode);
+        if let Some(WaitingLine {
+            device,
+            inode,
+            places,
+            ..
+        }) = line
+        {
+            let order = FileId { device, inode };
+            search.lines.entry(order).or_default().push((places, *file));
+        }
+    }
+    for entry in fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        if let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) {
+            search.look_at(pid);
+        }
+    }
+    search.finish(&fs::read_to_string("/proc/locks").unwrap_or_default());
+    Ok(search.found)
+}
+
+impl Search {
+    fn look_at(&mut self, pid: u32) {
+        let descriptors = match fs::read_dir(format!("/proc/{pid}/fdinfo")) {
+            Ok(descriptors) => descriptors,
+            Err(error) => {
+                let hidden = error.kind() == io::ErrorKind::PermissionDenied;
+                self.found.hidden += usize::from(hidden);
+                return;
+            }
+        };
+        // Descriptors that lead to one of the files.
+        let mut open = HashMap::new();
+        let mut process = None;
+        for entry in descriptors.flatten() {
+            let name = entry.file_name();
+            let Some(descriptor) = name.to_str().and_then(|name| name.parse::<u64>().ok()) else {
+                continue;
+            };
+            let Ok(info) = fs::read_to_string(entry.path()) else {
+                continue;
+            };
+            let Some(file) = self.file(pid, descriptor, &info) else {
+                continue;
+            };
+            let process = process.get_or_insert_with(|| describe(pid)).clone();
+            let locks = info.lines().filter_map(|line| line.strip_prefix("lock:"));
+            let mut holds = false;
+            for line in locks.filter_map(Line::parse) {
+                holds = true;
+                self.hold(file, &line, &process);
+            }
+            if let Some(used) = self.found.files.get_mut(&file) {
+                open.insert(descriptor, file);
+                if !holds && !used.openers.contains(&process) {
+                    used.openers.push(process);
+                }
+            }
+        }
+        if let Some(process) = process.filter(|_| !open.is_empty()) {
+            self.look_at_calls(&process, &open);
+        }
+    }
+
+    /// The file that a descriptor leads to, if it is one that is looked for.
+    fn file(&self, pid: u32, descriptor: u64, info: &str) -> Option<FileId> {
+        let inode = info.lines().find_map(|line| line.strip_prefix("ino:"));
+        // Not every descriptor is asked what it leads to: that may hang on a dead server.
+        let is = |file: &FileId| inode.is_none_or(|inode| inode.trim().parse() == Ok(file.inode));
+        let mut all = self.found.files.keys().chain(self.lines.keys());
+        all.any(is).then_some(())?;
+        let file = FileId::of(Path::new(&format!("/proc/{pid}/fd/{descriptor}"))).ok()?;
+        let known = self.found.files.contains_key(&file) || self.lines.contains_key(&file);
+        known.then_some(file)
+    }
+
+    fn hold(&mut self, file: FileId, line: &Line, process: &Process) {
+        if let Some(lines) = self.lines.get(&file) {
+            let places = lines.iter().find(|(bytes, _)| bytes.contains(&line.start));
+            if let Some((_, of)) = places {
+                let wait = Wait {
+                    process: Some(process.clone()),
+                    mode: Some(line.mode),
+                };
+                self.places.entry(*of).or_default().push((line.start, wait));
+            }
+        }
+        if let Some(used) = self.found.files.get_mut(&file) {
+            let hold = Hold {
+                process: Some(process.clone()),
+                kind: line.kind,
+                mode: line.mode,
+                start: line.start,
+                end: line.end,
+            };
+            // One description may have several descriptors.
+            if !used.holders.contains(&hold) {
+                used.holders.push(hold);
+            }
+        }
+    }
+
+    /// Which of its threads are in a call that waits for a lock.
+    fn look_at_calls(&mut self, process: &Process, open: &HashMap<u64, FileId>) {
+        let Ok(threads) = fs::read_dir(format!("/proc/{}/task", process.pid)) else {
+            return;
+        };
+        for thread in threads.flatten() {
+            let call = fs::read_to_string(thread.path().join("syscall")).unwrap_or_default();
+            let file = waits_on(&call).and_then(|descriptor| open.get(&descriptor));
+            if let Some(file) = file {
+                self.calling.entry(*file).or_default().push(process.clone());
+            }
+        }
+    }
+
+    /// Puts together what was found.
+    fn finish(&mut self, locks: &str) {
+        let mut named: HashMap<String, FileId> = HashMap::new();
+        for file in self.found.files.keys() {
+            named.insert(file.in_locks(), *file);
+        }
+        let mut waits: HashMap<FileId, Vec<Line>> = HashMap::new();
+        let mut held: HashMap<FileId, Vec<Line>> = HashMap::new();
+        for line in locks.lines().filter_map(Line::parse) {
+            if let Some(file) = named.get(&line.file) {
+                let of = if line.waits { &mut waits } else { &mut held };
+                of.entry(*file).or_default().push(line);
+            }
+        }
+        for (file, used) in &mut self.found.files {
+            for line in held.remove(file).unwrap_or_default() {
+                add_hidden(used, line);
+            }
+            let mut places = self.places.remove(file).unwrap_or_default();
+            places.sort_by_key(|(at, _)| *at);
+            places.dedup();
+            used.queue = places.into_iter().map(|(_, wait)| wait).collect();
+
+            let waits = waits.remove(file).unwrap_or_default();
+            let calling = self.calling.remove(file).unwrap_or_default();
+            used.waiters = waiters(&waits, calling, &used.queue);
+        }
+        for used in self.found.files.values_mut() {
+            let known: Vec<u32> = used
+                .queue
+                .iter()
+                .chain(&used.waiters)
+                .filter_map(|wait| Some(wait.process.as_ref()?.pid))
+                .collect();
+            let holders: Vec<u32> = used
+                .holders
+                .iter()
+                .filter_map(|hold| Some(hold.process.as_ref()?.pid))
+                .collect();
+            used.openers
+                .retain(|p| !known.contains(&p.pid) && !holders.contains(&p.pid));
+        }
+    }
+}
+
+/// A lock of a process that may not be looked at.
+fn add_hidden(used: &mut Use, line: Line) {
+    let same = |hold: &&Hold| {
+        (hold.kind, hold.mode, hold.start, hold.end) == (line.kind, line.mode, line.start, line.end)
+    };
+    let known = used.holders.iter().filter(same);
+    let is_known = match line.pid {
+        Some(pid) => known
+            .clone()
+            .any(|hold| hold.process.as_ref().is_some_and(|p| p.pid == pid)),
+        None => known.clone().count() > 0,
+    };
+    if !is_known {
+        used.holders.push(Hold {
+            process: line.pid.map(describe),
+            kind: line.kind,
+            mode: line.mode,
+            start: line.start,
+            end: line.end,
+        });
+    }
+}
+
+/// The waits of processes that have no place in the queue.
+fn waiters(waits: &[Line], calling: Vec<Process>, queue: &[Wait]) -> Vec<Wait> {
+    let queued = |pid: u32| {
+        queue
+            .iter()
+            .any(|wait| wait.process.as_ref().is_some_and(|p| p.pid == pid))
+    };
+    let mut found: Vec<Wait> = Vec::new();
+    let mut seen = 0;
+    for line in waits {
+        if let Some(pid) = line.pid {
+            seen += 1;
+            if !queued(pid) {
+                found.push(Wait {
+                    process: Some(describe(pid)),
+                    mode: Some(line.mode),
+                });
+            }
+        }
+    }
+    for process in calling {
+        let named = waits.iter().any(|line| line.pid == Some(process.pid));
+        if named {
+            continue;
+        }
+        seen += 1;
+        if !queued(process.pid) {
+            found.push(Wait {
+                process: Some(process),
+                mode: None,
+            });
+        }
+    }
+    // The kernel does not say which processes these are. A host in the queue may be one.
+    let hidden = waits.len().saturating_sub(seen);
+    let perhaps_queued = hidden.min(queue.len());
+    found.extend(waits.iter().skip(seen + perhaps_queued).map(|line| Wait {
+        process: None,
+        mode: Some(line.mode),
+    }));
+    found
+}
+
+/// The descriptor for whose lock a system call waits, such as
+/// `72 0x5 0x26 0x7ffc...` for `fcntl`.
+fn waits_on(call: &str) -> Option<u64> {
+    let mut words = call.split_whitespace();
+    let number: i64 = words.next()?.parse().ok()?;
+    let mut argument = || u64::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok();
+    let descriptor = argument()?;
+    let waits = if number == libc::SYS_flock {
+        true
+    } else if number == libc::SYS_fcntl {
+        let command = argument()?;
+        [libc::F_SETLKW, libc::F_OFD_SETLKW].contains(&(command as i32))
+    } else {
+        false
+    };
+    waits.then_some(descriptor)
+}
+
+/// What a process is called: its command line, shortened.
+fn describe(pid: u32) -> Process {
+    const LONGEST: usize = 80;
+    let mut command = Vec::new();
+    let read = fs::File::open(format!("/proc/{pid}/cmdline"))
+        .and_then(|file| file.take(4096).read_to_end(&mut command));
+    let command = match read {
+        Ok(length) if length > 0 => command,
+        _ => fs::read(format!("/proc/{pid}/comm")).unwrap_or_default(),
+    };
+    let text = String::from_utf8_lossy(&command);
+    let words: Vec<_> = text.split(['\0', '\n']).filter(|w| !w.is_empty()).collect();
+    let mut command = String::new();
+    for (at, word) in words.iter().enumerate() {
+        let path = Path::new(word);
+        let name = path.file_name().filter(|_| at == 0);
+        let word = name.map_or((*word).into(), |name| name.to_string_lossy());
+        if at > 0 {
+            command.push(' ');
+        }
+        // A name must not write to the terminal.
+        command.extend(word.chars().map(|c| if c.is_control() { '?' } else { c }));
+    }
+    if command.chars().count() > LONGEST {
+        command = command.chars().take(LONGEST - 3).collect::<String>() + "...";
+    }
+    Process { pid, command }
+}
+
+/// The holders of a file in words, for a message: `1234 python3 job.py`.
+pub(crate) fn holders_of(path: &Path) -> Option<String> {
+    let file = FileId::of(path).ok()?;
+    let found = search(&[file]).ok()?;
+    let own = std::process::id();
+    let mut names = Vec::new();
+    for hold in &found.files.get(&file)?.holders {
+        let name = match &hold.process {
+            Some(process) if process.pid == own => continue,
+            Some(process) => process.to_string(),
+            None => "a process that only root can see".to_owned(),
+        };
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    (!names.is_empty()).then(|| names.join(", "))
+}
+
+/// The files of a directory, with their names.
+pub(crate) fn files_in(directory: &Path) -> io::Result<Vec<(PathBuf, FileId)>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            files.push((entry.path(), FileId::from(&entry.metadata()?)));
+        }
+    }
+    files.sort_by(|(one, _), (other, _)| one.cmp(other));
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_the_kernel_are_read() {
+        let line = Line::parse("1: -> POSIX  ADVISORY  WRITE 1234 08:01:131 0 EOF").unwrap();
+        assert!(line.waits);
+        assert_eq!((line.kind, line.mode), (Kind::Posix, Mode::Exclusive));
+        assert_eq!((line.pid, line.start, line.end), (Some(1234), 0, None));
+        assert_eq!(line.file, "08:01:131");
+        let line = Line::parse("\t7: OFDLCK ADVISORY  READ -1 00:19:5 10 19").unwrap();
+        assert!(!line.waits);
+        assert_eq!((line.kind, line.mode), (Kind::Ofd, Mode::Shared));
+        assert_eq!((line.pid, line.start, line.end), (None, 10, Some(19)));
+        let line = Line::parse("2: FLOCK  ADVISORY  WRITE 77 fd:01:9 0 EOF").unwrap();
+        assert_eq!((line.kind, line.pid), (Kind::Flock, Some(77)));
+        for other in ["", "1: LEASE  ACTIVE    READ  77 fd:01:9 0 EOF", "1: ->"] {
+            assert_eq!(Line::parse(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn calls_that_wait_are_told_from_others() {
+        let fcntl = libc::SYS_fcntl;
+        let flock = libc::SYS_flock;
+        assert_eq!(waits_on(&format!("{fcntl} 0x5 0x26 0x7ff 0x0")), Some(5));
+        assert_eq!(waits_on(&format!("{fcntl} 0x10 0x7 0x7ff 0x0")), Some(16));
+        assert_eq!(waits_on(&format!("{fcntl} 0x5 0x25 0x7ff 0x0")), None);
+        assert_eq!(waits_on(&format!("{flock} 0x3 0x2 0x0")), Some(3));
+        for other in ["running", "-1 0x7ff 0x7ff", "0 0x0 0x7ff", ""] {
+            assert_eq!(waits_on(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_lock_of_a_process_that_cannot_be_seen_is_listed() {
+        let mut used = Use::default();
+        let parse = |text| Line::parse(text).unwrap();
+        add_hidden(
+            &mut used,
+            parse("1: OFDLCK ADVISORY WRITE -1 08:01:131 0 EOF"),
+        );
+        add_hidden(
+            &mut used,
+            parse("1: OFDLCK ADVISORY WRITE -1 08:01:131 0 EOF"),
+        );
+        assert_eq!(used.holders.len(), 1);
+        assert_eq!(used.holders[0].process, None);
+        assert!(used.holders[0].is_whole_file());
+    }
+
+    #[test]
+    fn waits_in_the_queue_are_not_listed_twice() {
+        let queued = Wait {
+            process: Some(Process {
+                pid: 1,
+                command: "init".into(),
+            }),
+            mode: Some(Mode::Exclusive),
+        };
+        let parse = |text| Line::parse(text).unwrap();
+        let waits = [
+            parse("1: -> OFDLCK ADVISORY WRITE -1 08:01:131 0 EOF"),
+            parse("1: -> OFDLCK ADVISORY WRITE -1 08:01:131 0 EOF"),
+        ];
+        let found = waiters(&waits, Vec::new(), std::slice::from_ref(&queued));
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].process, None);
+        let calling = vec![queued.process.clone().unwrap()];
+        assert_eq!(waiters(&waits[..1], calling, &[queued]), []);
+    }
+}

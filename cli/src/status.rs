@@ -1,0 +1,209 @@
+//! `clasp status`: who holds locks, and who waits for them.
+
+use crate::holders::{self, FileId, Found, Hold, Use, Wait};
+use anyhow::{Context, Result};
+use clap::Args;
+use serde::Serialize;
+use std::{
+    fmt::Write as _,
+    io::{self, IsTerminal, Write},
+    path::PathBuf,
+    process::ExitCode,
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+#[derive(Args)]
+#[command(after_help = "\
+`clasp status` reads /proc and takes no lock, so it costs the processes that use the locks \
+nothing. For processes of other users it needs root: without, it reports their locks without \
+their names, and it cannot see all of their waits.
+
+Programs that wait in the kernel have no order. The hosts of clasp that wait are listed in the \
+order in which they will get the lock.")]
+pub(crate) struct Status {
+    /// Print JSON, on one line for each look with --watch
+    #[arg(long)]
+    json: bool,
+
+    /// Look again every second, until q or Ctrl-C is pressed
+    #[arg(long)]
+    watch: bool,
+
+    /// Directory in which hosts keep their order, if they were given one
+    #[arg(long, value_name = "DIR")]
+    order_dir: Option<PathBuf>,
+
+    /// A lock file, or a directory whose files are looked at
+    #[arg(required = true, value_name = "FILE|DIR")]
+    paths: Vec<PathBuf>,
+}
+
+/// What is printed for one file.
+#[derive(Serialize)]
+struct Row {
+    path: PathBuf,
+    #[serde(flatten)]
+    used: Use,
+}
+
+/// What is printed at one time.
+#[derive(Serialize)]
+struct Report {
+    files: Vec<Row>,
+    /// Processes that this user may not look at.
+    hidden_processes: usize,
+}
+
+impl Status {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        if let Some(directory) = &self.order_dir {
+            clasp_host::set_order_directory(directory)
+                .with_context(|| format!("cannot open {}", directory.display()))?;
+        }
+        if !self.watch {
+            print!("{}", self.text(&self.report()?)?);
+            return Ok(ExitCode::SUCCESS);
+        }
+        let (quit, quits) = mpsc::channel();
+        if io::stdin().is_terminal() {
+            let quit = quit.clone();
+            thread::spawn(move || {
+                let mut line = String::new();
+                while io::stdin()
+                    .read_line(&mut line)
+                    .is_ok_and(|length| length > 0)
+                {
+                    if line.trim().eq_ignore_ascii_case("q") {
+                        let _ = quit.send(());
+                        return;
+                    }
+                    line.clear();
+                }
+            });
+        }
+        let clears = io::stdout().is_terminal() && !self.json;
+        loop {
+            let text = self.text(&self.report()?)?;
+            let mut screen = String::new();
+            if clears {
+                screen.push_str("\x1b[H\x1b[2J");
+            }
+            screen.push_str(&text);
+            if clears {
+                screen.push_str("\nq and Enter, or Ctrl-C, to quit\n");
+            }
+            let mut out = io::stdout().lock();
+            if out
+                .write_all(screen.as_bytes())
+                .and_then(|()| out.flush())
+                .is_err()
+            {
+                return Ok(ExitCode::SUCCESS);
+            }
+            drop(out);
+            if quits.recv_timeout(Duration::from_secs(1)).is_ok() {
+                return Ok(ExitCode::SUCCESS);
+            }
+        }
+    }
+
+    fn report(&self) -> Result<Report> {
+        let mut files: Vec<(PathBuf, FileId, bool)> = Vec::new();
+        for path in &self.paths {
+            let cannot = || format!("cannot look at {}", path.display());
+            if path.is_dir() {
+                let inside = holders::files_in(path).with_context(cannot)?;
+                files.extend(inside.into_iter().map(|(path, id)| (path, id, false)));
+            }
+            files.push((
+                path.clone(),
+                FileId::of(path).with_context(cannot)?,
+                !path.is_dir(),
+            ));
+        }
+        let ids: Vec<FileId> = files.iter().map(|(_, id, _)| *id).collect();
+        let Found {
+            files: uses,
+            hidden,
+        } = holders::search(&ids).context("cannot read /proc")?;
+        let rows = files.into_iter().filter_map(|(path, id, named)| {
+            let used = uses.get(&id)?.clone();
+            // In a directory, only files that are locked are of interest.
+            (named || !used.is_free()).then_some(Row { path, used })
+        });
+        Ok(Report {
+            files: rows.collect(),
+            hidden_processes: hidden,
+        })
+    }
+
+    fn text(&self, report: &Report) -> Result<String> {
+        if self.json {
+            return Ok(match self.watch {
+                true => serde_json::to_string(report)?,
+                false => serde_json::to_string_pretty(report)?,
+            } + "\n");
+        }
+        let mut text = String::new();
+        if report.files.is_empty() {
+            text.push_str("no file is locked\n");
+        }
+        for Row { path, used } in &report.files {
+            writeln!(text, "{}", path.display())?;
+            if used.is_free() {
+                writeln!(text, "  free")?;
+            }
+            for line in held(&used.holders) {
+                writeln!(text, "  held       {line}")?;
+            }
+            for (place, wait) in used.queue.iter().enumerate() {
+                writeln!(text, "  queue {:<4} {}", place + 1, waits(wait))?;
+            }
+            for wait in &used.waiters {
+                writeln!(text, "  waits      {}", waits(wait))?;
+            }
+        }
+        if let Some(hidden) = holders::about_hidden(report.hidden_processes) {
+            writeln!(text, "{hidden}")?;
+        }
+        Ok(text)
+    }
+}
+
+/// A line for each process and mode: a lock of the family `both` is two native locks.
+fn held(holds: &[Hold]) -> Vec<String> {
+    let mut lines: Vec<(String, Vec<String>)> = Vec::new();
+    for hold in holds {
+        let process = match &hold.process {
+            Some(process) => process.to_string(),
+            None => "a process that this user may not look at".into(),
+        };
+        let holder = format!("{:<10} {process}", hold.mode.to_string());
+        let how = match hold.end {
+            _ if hold.is_whole_file() => hold.kind.to_string(),
+            Some(end) => format!("{}, bytes {} to {end}", hold.kind, hold.start),
+            None => format!("{}, bytes from {}", hold.kind, hold.start),
+        };
+        match lines.iter_mut().find(|(other, _)| *other == holder) {
+            Some((_, all)) => all.push(how),
+            None => lines.push((holder, vec![how])),
+        }
+    }
+    let lines = lines.into_iter();
+    lines
+        .map(|(holder, how)| format!("{holder} ({})", how.join("; ")))
+        .collect()
+}
+
+fn waits(wait: &Wait) -> String {
+    let process = match &wait.process {
+        Some(process) => process.to_string(),
+        None => "a process that the kernel does not name".into(),
+    };
+    let mode = wait
+        .mode
+        .map_or_else(|| "?".into(), |mode| mode.to_string());
+    format!("{mode:<10} {process}")
+}

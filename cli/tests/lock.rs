@@ -1,0 +1,305 @@
+//! `clasp lock`, `clasp status` and `clasp clean` beside flock(1) and Python.
+#![cfg(target_os = "linux")]
+#![allow(missing_docs, reason = "tests")]
+
+mod common;
+
+use common::{Held, clasp, ended, eventually};
+use serde_json::Value;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+fn directory() -> (tempfile::TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let lock = directory.path().join("a.lock");
+    (directory, lock)
+}
+
+fn lock(options: &[&str], file: &Path, command: &[&str]) -> (Option<i32>, String, String) {
+    let mut all = clasp();
+    all.arg("lock").args(options).arg(file).arg("--");
+    ended(all.args(command))
+}
+
+/// Whether flock(1) would have to wait.
+fn flock_waits(file: &Path) -> bool {
+    let (code, _, _) = ended(Command::new("flock").arg("-n").arg(file).arg("true"));
+    assert!(matches!(code, Some(0 | 1)), "{code:?}");
+    code == Some(1)
+}
+
+/// Whether `fcntl` would have to wait.
+fn fcntl_waits(file: &Path) -> bool {
+    let (code, _, _) = ended(
+        Command::new("flock")
+            .args(["--fcntl", "-n"])
+            .arg(file)
+            .arg("true"),
+    );
+    if code == Some(64) {
+        // An older flock(1) has no such option.
+        let python = "import fcntl,sys\nf=open(sys.argv[1],'a')\n\
+                      try: fcntl.lockf(f, fcntl.LOCK_EX | fcntl.LOCK_NB)\n\
+                      except OSError: sys.exit(1)";
+        let (code, _, text) = ended(Command::new("python3").args(["-c", python]).arg(file));
+        assert!(matches!(code, Some(0 | 1)), "{text}");
+        return code == Some(1);
+    }
+    code == Some(1)
+}
+
+fn status(path: &Path) -> Value {
+    let (code, out, text) = ended(clasp().args(["status", "--json"]).arg(path));
+    assert_eq!(code, Some(0), "{text}");
+    serde_json::from_str(&out).unwrap()
+}
+
+/// The process ids of a list in the report about one file.
+fn ids(report: &Value, list: &str) -> Vec<u64> {
+    let of = |entry: &Value| entry["process"]["pid"].as_u64();
+    let list = report["files"][0][list].as_array().unwrap();
+    let mut ids: Vec<u64> = list.iter().filter_map(of).collect();
+    ids.dedup();
+    ids
+}
+
+#[test]
+fn a_command_runs_under_the_lock_and_its_code_is_passed_on() {
+    let (_directory, file) = directory();
+    assert_eq!(lock(&[], &file, &["echo", "ran"]).1, "ran\n");
+    for (script, code) in [("exit 0", 0), ("exit 7", 7), ("kill -9 $$", 137)] {
+        assert_eq!(lock(&[], &file, &["sh", "-c", script]).0, Some(code));
+    }
+    let mut shell = clasp();
+    shell.arg("lock").arg(&file).args(["-c", "exit 9"]);
+    assert_eq!(ended(&mut shell).0, Some(9));
+    let (code, _, text) = lock(&[], &file, &["no-such-command"]);
+    assert_eq!(code, Some(69));
+    assert!(text.contains("no-such-command"), "{text}");
+    let (code, _, text) = lock(&[], &file.join("x"), &["true"]);
+    assert_eq!(code, Some(66), "{text}");
+    let (_, _, told) = lock(&["--verbose"], &file, &["true"]);
+    assert!(told.contains("getting the lock took"), "{told}");
+}
+
+#[test]
+fn both_families_are_excluded_by_default() {
+    let (_directory, file) = directory();
+    for (options, by_flock, by_fcntl) in [
+        (&[][..], true, true),
+        (&["--family", "flock"], true, false),
+        (&["--family", "posix"], false, true),
+    ] {
+        let held = Held::lock(options, &file);
+        assert_eq!(flock_waits(&file), by_flock, "{options:?}");
+        assert_eq!(fcntl_waits(&file), by_fcntl, "{options:?}");
+        assert_eq!(held.end(), Some(0));
+        assert!(!flock_waits(&file) && !fcntl_waits(&file));
+    }
+}
+
+#[test]
+fn a_lock_that_is_taken_is_told_with_its_holder() {
+    let (_directory, file) = directory();
+    let held = Held::lock(&["--shared"], &file);
+    assert_eq!(lock(&["-s", "-n"], &file, &["true"]).0, Some(0));
+    assert_eq!(lock(&["-n"], &file, &["true"]).0, Some(1));
+    assert_eq!(lock(&["-n", "-E", "9"], &file, &["true"]).0, Some(9));
+    let (code, _, text) = lock(&["--verbose", "-w", "0.05"], &file, &["true"]);
+    assert_eq!(code, Some(1));
+    let holder = format!("held by {}", held.id());
+    assert!(text.contains(&holder), "{text}");
+    assert!(text.contains("is locked by others"), "{text}");
+    assert_eq!(held.end(), Some(0));
+}
+
+#[test]
+fn a_directory_is_locked_with_flock() {
+    let (directory, _) = directory();
+    let held = Held::lock(&[], directory.path());
+    assert!(flock_waits(directory.path()));
+    assert_eq!(held.end(), Some(0));
+    assert!(!flock_waits(directory.path()));
+}
+
+#[test]
+fn the_lock_is_inherited_only_if_asked() {
+    let (directory, file) = directory();
+    let script = "(echo; exec cat) < $0 > $1 & echo held; exec cat";
+    for (options, inherited) in [(&[][..], false), (&["--inherit"], true), (&["-F"], true)] {
+        // A process that the command leaves behind: it ends when the pipe is written to.
+        let (pipe, said) = (directory.path().join("pipe"), directory.path().join("said"));
+        let _ = fs::remove_file(&pipe);
+        assert!(
+            Command::new("mkfifo")
+                .arg(&pipe)
+                .status()
+                .unwrap()
+                .success()
+        );
+        let mut command = clasp();
+        command.arg("lock").args(options).arg(&file);
+        command
+            .args(["--", "sh", "-c", script])
+            .args([&pipe, &said]);
+        let held = Held::start(&mut command);
+        assert!(flock_waits(&file));
+        assert_eq!(held.end(), Some(0));
+        assert_eq!(flock_waits(&file), inherited, "{options:?}");
+        fs::write(&pipe, "").unwrap();
+        eventually("the end of the process that was left behind", || {
+            !flock_waits(&file)
+        });
+    }
+}
+
+#[test]
+fn a_signal_is_passed_on_and_ends_the_command() {
+    let (_directory, file) = directory();
+    let script = "trap 'exit 5' TERM; echo held; while :; do read x || :; done";
+    let mut command = clasp();
+    command.arg("lock").arg(&file);
+    let mut held = Held::start(command.args(["--", "sh", "-c", script]));
+    let kill = |signal: &str, id: u32| {
+        let status = Command::new("kill")
+            .args([signal, &id.to_string()])
+            .status();
+        assert!(status.unwrap().success());
+    };
+    // Left to the command, which does not get it here.
+    kill("-INT", held.id());
+    kill("-TERM", held.id());
+    // It looks at the signal when it has read a line.
+    held.write("");
+    assert_eq!(held.end(), Some(5));
+    assert!(!flock_waits(&file));
+}
+
+#[test]
+fn status_lists_holders_the_queue_and_others_that_wait() {
+    let (directory, file) = directory();
+    assert_eq!(
+        status(&file_at(&file))["files"][0]["holders"],
+        Value::Array(vec![])
+    );
+    let held = Held::lock(&[], &file);
+    let wait = |options: &[&str]| {
+        let mut command = clasp();
+        command.arg("lock").args(options).arg(&file).arg("true");
+        command.spawn().unwrap()
+    };
+    let mut first = wait(&[]);
+    eventually("the first in the queue", || {
+        ids(&status(&file), "queue").len() == 1
+    });
+    let mut second = wait(&["-s"]);
+    eventually("the second", || ids(&status(&file), "queue").len() == 2);
+    let mut foreign = Command::new("flock")
+        .arg(&file)
+        .arg("true")
+        .spawn()
+        .unwrap();
+    eventually("the foreign one", || {
+        !ids(&status(&file), "waiters").is_empty()
+    });
+
+    let report = status(&file);
+    let id = |child: &std::process::Child| u64::from(child.id());
+    assert_eq!(ids(&report, "holders"), [u64::from(held.id())]);
+    assert_eq!(ids(&report, "queue"), [id(&first), id(&second)]);
+    assert_eq!(ids(&report, "waiters"), [id(&foreign)]);
+    let queue = &report["files"][0]["queue"];
+    assert_eq!(queue[0]["mode"], "exclusive");
+    assert_eq!(queue[1]["mode"], "shared");
+
+    // In words, for its directory.
+    fs::write(directory.path().join("other"), "").unwrap();
+    let (_, text, _) = ended(clasp().arg("status").arg(directory.path()));
+    for words in [
+        "a.lock",
+        "held",
+        "queue 1",
+        "queue 2",
+        "waits",
+        "clasp lock",
+    ] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    assert!(!text.contains("other"), "{text}");
+    assert_eq!(held.end(), Some(0));
+    for child in [&mut first, &mut second, &mut foreign] {
+        assert!(child.wait().unwrap().success());
+    }
+    assert!(ids(&status(&file), "queue").is_empty());
+}
+
+/// The file, created.
+fn file_at(path: &Path) -> PathBuf {
+    fs::write(path, "").unwrap();
+    path.to_owned()
+}
+
+#[test]
+fn clean_removes_free_files_and_keeps_the_others() {
+    let (directory, _) = directory();
+    let at = |name: &str| directory.path().join(name);
+    for name in ["free.lock", "busy.lock", "open.lock", "readme"] {
+        fs::write(at(name), "").unwrap();
+    }
+    fs::write(at("data.lock"), "data").unwrap();
+    let busy = Held::lock(&[], &at("busy.lock"));
+    let open = Held::start(
+        Command::new("sh")
+            .args(["-c", "exec 9<\"$0\"; echo held; exec cat"])
+            .arg(at("open.lock")),
+    );
+    let clean = |options: &[&str]| {
+        let (code, out, text) = ended(clasp().arg("clean").args(options).arg(directory.path()));
+        assert_eq!(code, Some(0), "{text}");
+        out
+    };
+    assert!(clean(&["--dry-run"]).contains("would remove"));
+    assert!(at("free.lock").exists());
+    let out = clean(&[]);
+    assert!(out.contains("1 removed, 3 kept"), "{out}");
+    assert!(out.contains(&format!("open in {}", open.id())), "{out}");
+    assert!(!at("free.lock").exists());
+    for name in ["busy.lock", "open.lock", "data.lock", "readme"] {
+        assert!(at(name).exists(), "{name}");
+    }
+    drop((busy, open));
+    clean(&["--not-empty", "--pattern", "data.*"]);
+    assert!(!at("data.lock").exists() && at("busy.lock").exists());
+    let (code, _, text) = ended(clasp().arg("clean").arg(at("readme")));
+    assert_eq!(code, Some(1), "{text}");
+}
+
+/// Requests that wait while files are removed go on with the file that is there then.
+#[test]
+fn clean_splits_no_lock_among_hosts() {
+    let (directory, file) = directory();
+    let count = directory.path().join("count");
+    fs::write(&count, "0").unwrap();
+    let script = "n=$(cat $0); echo $((n + 1)) > $0";
+    let workers: Vec<_> = (0..3)
+        .map(|_| {
+            let (file, count) = (file.clone(), count.clone());
+            std::thread::spawn(move || {
+                for _ in 0..40 {
+                    let path = count.to_str().unwrap();
+                    assert_eq!(lock(&[], &file, &["sh", "-c", script, path]).0, Some(0));
+                }
+            })
+        })
+        .collect();
+    while !workers.iter().all(std::thread::JoinHandle::is_finished) {
+        ended(clasp().args(["clean", "--open"]).arg(directory.path()));
+    }
+    for worker in workers {
+        worker.join().unwrap();
+    }
+    assert_eq!(fs::read_to_string(&count).unwrap().trim(), "120");
+}
