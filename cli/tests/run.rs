@@ -27,6 +27,11 @@ fn usage_errors_say_what_to_type() {
         (&["run", "--env", "NAME", "a.wasm"], "NAME=VALUE"),
         (&["run", "--max-wait", "soon", "a.wasm"], "--max-wait"),
         (&["run", "--max-locks", "many", "a.wasm"], "--max-locks"),
+        (&["run", "--max-memory", "lots", "a.wasm"], "64M"),
+        (&["run", "--dir", "a,readonly", "a.wasm"], "`read-only`"),
+        (&["lock"], "FILE"),
+        (&["lock", "a.lock"], "COMMAND"),
+        (&["lock", "-n", "-w", "3", "a.lock", "true"], "--wait"),
         (&["demo"], "--guest"),
     ] {
         let (code, text) = complaint(arguments);

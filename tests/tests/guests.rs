@@ -15,7 +15,7 @@ use wasmtime_wasi::I32Exit;
 /// The tests, by the names of their guests.
 mod programs {
     pub(super) use super::{
-        actor, attributes, counter, exits, fencing, hello, ledger, periodic, plugin, tasks,
+        actor, attributes, counter, exits, fencing, hello, ledger, options, periodic, plugin, tasks,
     };
 }
 
@@ -190,4 +190,104 @@ fn plugin() {
     let printed = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{output:?}");
     assert!(printed.contains("300 entries, none lost"), "{printed}");
+}
+
+/// What `clasp run` gives a guest by its options, and what it bounds.
+#[test]
+fn options() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let grant = format!("{}::data", directory.path().display());
+    let read_only = format!("{grant},read-only");
+    let run = |options: &[&str], words: &[&str]| {
+        let mut command = clasp_tests::clasp();
+        command.arg("run").args(options).arg(guest("options"));
+        command.args(words).env("CLASP_TEST_GIVEN", "given");
+        let output = command.output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        let (out, told) = (text(output.stdout), text(output.stderr));
+        (output.status.code().unwrap(), out, told)
+    };
+    let shows = |options: &[&str]| run(options, &["show", "CLASP_TEST_GIVEN"]).1;
+    assert_eq!(shows(&[]), "options.wasm \n");
+    assert_eq!(
+        shows(&["--env", "CLASP_TEST_GIVEN"]),
+        "options.wasm given\n"
+    );
+    let other = ["--argv0", "me", "--env", "CLASP_TEST_GIVEN=other"];
+    assert_eq!(shows(&other), "me other\n");
+    let missing = run(&["--env", "CLASP_TEST_MISSING"], &["show", "X"]);
+    assert!(missing.2.contains("write NAME=VALUE"), "{}", missing.2);
+
+    assert_eq!(run(&["--dir", &grant], &["write", "data/file"]).0, 0);
+    assert_eq!(
+        run(&["--dir", &read_only], &["read", "data/file"]).1,
+        "written"
+    );
+    assert_ne!(run(&["--dir", &read_only], &["write", "data/other"]).0, 0);
+    assert!(!at("other").exists());
+
+    let allocates = |most: &str| run(&["--max-memory", most], &["allocate", "32"]).0;
+    assert_eq!(allocates("64M"), 0);
+    assert_eq!(allocates("16M"), 134);
+
+    let (code, _, told) = run(&["--timeout", "0.2"], &["spin"]);
+    assert_eq!(code, 124, "{told}");
+    assert!(told.contains("--timeout"), "{told}");
+    let mut holder = data(directory.path()).actor(Host::Sync);
+    let lock = holder.open("data/a.lock").unwrap();
+    let guard = holder.acquire(lock, true, None).unwrap();
+    let locks = ["--locks", &grant];
+    let (code, _, told) = run(
+        &[&locks[..], &["--timeout", "0.2"]].concat(),
+        &["lock", "data/a.lock"],
+    );
+    assert_eq!(code, 124, "{told}");
+    // A wait of more than a second is told with what bounds it.
+    let (code, _, told) = run(
+        &[&locks[..], &["--timeout", "3"]].concat(),
+        &["lock", "data/a.lock"],
+    );
+    assert_eq!(code, 124, "{told}");
+    assert!(told.contains("waiting for the exclusive lock on"), "{told}");
+    assert!(told.contains("--max-wait bounds the wait"), "{told}");
+    let bounded = [&locks[..], &["--max-wait", "0.05"]].concat();
+    let (code, _, told) = run(&bounded, &["lock", "data/a.lock"]);
+    assert_eq!(code, 1);
+    assert!(told.contains("Timeout"), "{told}");
+    holder.release(guard).unwrap();
+    assert_eq!(run(&bounded, &["lock", "data/a.lock"]).0, 0);
+}
+
+/// A function of a component that is no command.
+#[test]
+fn a_function_is_invoked() {
+    let directory = tempfile::tempdir().unwrap();
+    let grant = format!("{}::data", directory.path().display());
+    let invoke = |call: &str| {
+        let mut command = clasp_tests::clasp();
+        command.args(["run", "--locks", &grant, "--invoke", call]);
+        let output = command.arg(guest("actor")).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (
+            output.status.code().unwrap(),
+            text(output.stdout),
+            text(output.stderr),
+        )
+    };
+    assert_eq!(
+        invoke("spaces()"),
+        (0, "[\"data\"]\n".into(), String::new())
+    );
+    assert_eq!(invoke("open(\"data/a.lock\")").1, "ok(0)\n");
+    assert!(directory.path().join("a.lock").exists());
+    for (call, advice) in [
+        ("spaces", "add(1, 2)"),
+        ("nothing()", "exports no such function"),
+        ("open(1)", "--invoke"),
+    ] {
+        let (code, _, told) = invoke(call);
+        assert_eq!(code, 1, "{call}: {told}");
+        assert!(told.contains(advice), "{call}: {told}");
+    }
 }

@@ -1,8 +1,7 @@
 //! `--invoke`: a call of an exported function, written as WAVE.
 
 use super::{State, boxed};
-use anyhow::{Context, Result};
-use std::fmt;
+use anyhow::{Context, Result, anyhow, bail};
 use wasmtime::{
     Store,
     component::{
@@ -11,33 +10,22 @@ use wasmtime::{
     },
 };
 
-/// The call could not be made: the guest has not run.
-#[derive(Debug)]
-pub(super) struct NotInvoked(String);
-
-impl fmt::Display for NotInvoked {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for NotInvoked {}
-
-/// Calls a function and prints its result.
+/// Calls a function and prints its result. An error of the outer result says that the
+/// call could not be made; one of the inner result comes from the guest.
 pub(super) fn run(
     call: &str,
     store: &mut Store<State>,
     component: &Component,
     linker: &Linker<State>,
-) -> Result<()> {
-    let not = |why: String| NotInvoked(format!("--invoke {call:?}: {why}"));
+) -> Result<wasmtime::Result<()>> {
+    let not = |why: String| anyhow!("--invoke {call:?}: {why}");
     let parsed = UntypedFuncCall::parse(call)
         .map_err(|error| not(format!("{error}; write a call, such as `add(1, 2)`")))?;
     let found = find(store, component, parsed.name());
     let function = match found.as_slice() {
         [one] => *one,
-        [] => return Err(not("the component exports no such function".into()).into()),
-        _ => return Err(not("several interfaces export such a function".into()).into()),
+        [] => bail!(not("the component exports no such function".into())),
+        _ => bail!(not("several interfaces export such a function".into())),
     };
     let instance = linker
         .instantiate(&mut *store, component)
@@ -52,13 +40,13 @@ pub(super) fn run(
         .to_wasm_params::<Val>(&types)
         .map_err(|error| not(error.to_string()))?;
     let mut results = vec![Val::Bool(false); ty.results().len()];
-    function
-        .call(&mut *store, &parameters, &mut results)
-        .map_err(boxed)?;
-    for result in results {
-        println!("{}", result.to_wave().map_err(boxed)?);
+    let returned = function.call(&mut *store, &parameters, &mut results);
+    if returned.is_ok() {
+        for result in results {
+            println!("{}", result.to_wave().map_err(boxed)?);
+        }
     }
-    Ok(())
+    Ok(returned)
 }
 
 /// The functions of this name, those of exported interfaces included.

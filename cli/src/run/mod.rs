@@ -143,9 +143,9 @@ impl LocksView for State {
 }
 
 #[cfg(feature = "http")]
-impl wasmtime_wasi_http::p2::WasiHttpView for State {
-    fn http(&mut self) -> wasmtime_wasi_http::p2::WasiHttpCtxView<'_> {
-        wasmtime_wasi_http::p2::WasiHttpCtxView {
+impl wasmtime_wasi_http::WasiHttpView for State {
+    fn http(&mut self) -> wasmtime_wasi_http::WasiHttpCtxView<'_> {
+        wasmtime_wasi_http::WasiHttpCtxView {
             ctx: &mut self.http,
             table: &mut self.table,
             hooks: Default::default(),
@@ -187,12 +187,12 @@ impl Run {
             limits::Deadline::new(timeout, &engine, store.data().locks.handle())
         });
         let result = match &self.invoke {
-            Some(call) => invoke::run(call, &mut store, &component, &linker).map(Ok),
+            Some(call) => invoke::run(call, &mut store, &component, &linker)?.map(Ok),
             None => {
                 let command = Command::instantiate(&mut store, &component, &linker)
                     .map_err(boxed)
                     .with_context(|| self.cannot_link())?;
-                command.wasi_cli_run().call_run(&mut store).map_err(boxed)
+                command.wasi_cli_run().call_run(&mut store)
             }
         };
         // A guest that trapped has dropped nothing.
@@ -212,7 +212,6 @@ impl Run {
             Err(error) => match error.downcast_ref::<I32Exit>() {
                 // Beyond a byte only this much of it reaches a shell anyway.
                 Some(exit) => Ok(ExitCode::from(exit.0 as u8)),
-                None if error.is::<invoke::NotInvoked>() => Err(error),
                 None => {
                     eprintln!("clasp: {} trapped: {error:?}", self.app.display());
                     Ok(ExitCode::from(TRAPPED))

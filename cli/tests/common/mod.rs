@@ -59,8 +59,9 @@ impl Held {
         self.child.id()
     }
 
+    /// Has it read a line, if it has not ended.
     pub(crate) fn write(&mut self, line: &str) {
-        writeln!(self.input.as_mut().unwrap(), "{line}").unwrap();
+        let _ = writeln!(self.input.as_mut().unwrap(), "{line}");
     }
 
     /// Has it end; answers its exit code.
