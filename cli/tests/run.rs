@@ -32,7 +32,7 @@ fn usage_errors_say_what_to_type() {
         (&["lock"], "FILE"),
         (&["lock", "a.lock"], "COMMAND"),
         (&["lock", "-n", "-w", "3", "a.lock", "true"], "--wait"),
-        (&["demo"], "--guest"),
+        (&["demo", "--seconds", "0"], "between 0.1 and 3600"),
     ] {
         let (code, text) = complaint(arguments);
         assert_eq!(code, Some(2), "{arguments:?}: {text}");

@@ -2,7 +2,7 @@
 
 use crate::{
     guests,
-    shell::{cache, capture, has, say, show, target, workspace},
+    shell::{cache, capture, cargo, has, say, show, target},
 };
 use anyhow::Result;
 use std::{env::consts::EXE_SUFFIX, path::PathBuf, process::Command};
@@ -12,14 +12,12 @@ const FASTENERS: &str = "fasteners==0.20";
 
 /// Builds all and runs `clasp demo`.
 pub(crate) fn run(options: &[String]) -> Result<()> {
-    guests::build()?;
+    guests::build_examples()?;
     let python = python();
-    say("Building the host");
-    show(workspace("build").arg("--all-targets"))?;
+    say("Building `clasp`; wasmtime takes some minutes");
+    show(cargo("build").args(["--package", "clasp-cli", "--locked"]))?;
     let mut demo = Command::new(target().join(format!("debug/clasp{EXE_SUFFIX}")));
-    demo.arg("demo")
-        .arg("--guest")
-        .arg(target().join("guests/wasm32-wasip2/release/ledger.wasm"));
+    demo.arg("demo");
     if let Some(python) = python {
         demo.arg("--python").arg(python);
     }

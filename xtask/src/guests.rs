@@ -5,6 +5,7 @@ use crate::{
     toolchain::{self, Target},
 };
 use anyhow::Result;
+use std::fs;
 
 /// Packages with guest programs, outside the workspace: they are built for
 /// another target, perhaps by another compiler.
@@ -12,8 +13,18 @@ pub(crate) const PACKAGES: [&str; 3] = ["examples/guests", "tests/guests", "benc
 
 /// Builds all of them into `target/guests`.
 pub(crate) fn build() -> Result<()> {
+    build_packages(&PACKAGES)
+}
+
+/// Builds the examples, with the guest of the demo.
+pub(crate) fn build_examples() -> Result<()> {
+    build_packages(&PACKAGES[..1])
+}
+
+/// Builds packages, and gives the command `clasp` the guest of its demo.
+fn build_packages(packages: &[&str]) -> Result<()> {
     let toolchain = toolchain::ensure(Target::Guest)?;
-    for package in PACKAGES {
+    for package in packages {
         say(format!("Building {package}"));
         let mut build = cargo("build");
         build
@@ -24,6 +35,12 @@ pub(crate) fn build() -> Result<()> {
             .arg(target().join("guests"));
         toolchain.configure(&mut build);
         show(&mut build)?;
+    }
+    let built = fs::read(target().join("guests/wasm32-wasip2/release/ledger.wasm"))?;
+    let asset = root().join("cli/assets/ledger.wasm");
+    // A file that is written anew has `clasp` built anew.
+    if fs::read(&asset).ok().as_ref() != Some(&built) {
+        fs::write(asset, built)?;
     }
     Ok(())
 }

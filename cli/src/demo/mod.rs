@@ -20,14 +20,18 @@ use std::{
 /// compiling the guest and a slow machine are in it.
 const GRACE: Duration = Duration::from_secs(60);
 
+/// The ledger guest; empty if it was not there when this program was built.
+const GUEST: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/ledger.wasm"));
+
 const ACCOUNTS: u64 = 16;
 const BALANCE: u64 = 1000;
 
 #[derive(Args)]
 pub(crate) struct Demo {
-    /// The ledger guest; `cargo xtask demo` builds it and passes it
+    /// Another guest instead of the one in this program, which is
+    /// `examples/guests/src/bin/ledger.rs`
     #[arg(long, value_name = "LEDGER.wasm")]
-    guest: PathBuf,
+    guest: Option<PathBuf>,
 
     /// A Python with fasteners, which joins in
     #[arg(long, value_name = "PYTHON")]
@@ -59,12 +63,9 @@ fn seconds(text: &str) -> Result<f64, String> {
 
 impl Demo {
     pub(crate) fn run(self) -> Result<ExitCode> {
-        ensure!(
-            self.guest.is_file(),
-            "{} is missing; `cargo xtask demo` builds it",
-            self.guest.display()
-        );
-        let phases = [self.phase(false)?, self.phase(true)?];
+        let directory = tempfile::tempdir().context("cannot make a directory for the guest")?;
+        let guest = self.guest(directory.path())?;
+        let phases = [self.phase(&guest, false)?, self.phase(&guest, true)?];
         if self.json {
             println!("{}", serde_json::to_string_pretty(&phases)?);
         } else {
@@ -83,11 +84,27 @@ impl Demo {
         })
     }
 
-    fn phase(&self, locked: bool) -> Result<Phase> {
+    /// The file with the guest.
+    fn guest(&self, directory: &Path) -> Result<PathBuf> {
+        if let Some(guest) = &self.guest {
+            ensure!(guest.is_file(), "{} is missing", guest.display());
+            return Ok(guest.clone());
+        }
+        ensure!(
+            !GUEST.is_empty(),
+            "this `clasp` was built without the guest of the demo; in a clone of the repository, \
+             run `cargo xtask demo`, or pass the guest with --guest"
+        );
+        let guest = directory.join("ledger.wasm");
+        fs::write(&guest, GUEST).context("cannot write the guest")?;
+        Ok(guest)
+    }
+
+    fn phase(&self, guest: &Path, locked: bool) -> Result<Phase> {
         let directory = tempfile::tempdir().context("cannot make a directory for the ledger")?;
         let create = [ACCOUNTS, BALANCE].map(|n| n.to_string());
         let create = ["create", "data/ledger", &create[0], &create[1]];
-        finish(&mut self.clasp(directory.path(), &create)?)?;
+        finish(&mut self.clasp(guest, directory.path(), &create)?)?;
 
         let title = if locked {
             "with locks"
@@ -100,11 +117,12 @@ impl Demo {
         if progress.is_hidden() {
             eprintln!("{title}: {} seconds", self.seconds);
         }
-        let processes = self.start(directory.path(), locked)?;
+        let processes = self.start(guest, directory.path(), locked)?;
         let processes = self.watch(processes, &progress)?;
         progress.finish_and_clear();
 
-        let totals = finish(&mut self.clasp(directory.path(), &["total", "data/ledger"])?)?;
+        let totals =
+            finish(&mut self.clasp(guest, directory.path(), &["total", "data/ledger"])?)?;
         let totals = serde_json::from_str(&totals).context("the ledger is damaged")?;
         Ok(Phase::new(
             locked,
@@ -116,17 +134,22 @@ impl Demo {
     }
 
     /// `clasp run` of the guest in a process of its own.
-    fn clasp(&self, directory: &Path, arguments: &[&str]) -> Result<Command> {
+    fn clasp(&self, guest: &Path, directory: &Path, arguments: &[&str]) -> Result<Command> {
         let mut command = Command::new(std::env::current_exe()?);
         let grant = format!("{}::data", directory.display());
         command
             .args(["run", "--dir", &grant, "--locks", &grant])
-            .arg(&self.guest)
+            .arg(guest)
             .args(arguments);
         Ok(command)
     }
 
-    fn start(&self, directory: &Path, locked: bool) -> Result<Vec<(String, Running)>> {
+    fn start(
+        &self,
+        guest: &Path,
+        directory: &Path,
+        locked: bool,
+    ) -> Result<Vec<(String, Running)>> {
         let seconds = self.seconds.to_string();
         let total = (ACCOUNTS * BALANCE).to_string();
         let mut processes = Vec::new();
@@ -147,7 +170,8 @@ impl Demo {
             for number in 1..=count {
                 let seed = number.to_string();
                 let last = if role == "move" { &seed } else { &total };
-                let mut command = self.clasp(directory, &[role, "data/ledger", &seconds, last])?;
+                let mut command =
+                    self.clasp(guest, directory, &[role, "data/ledger", &seconds, last])?;
                 if locked {
                     command.arg("locked");
                 }
