@@ -12,6 +12,7 @@ mod holders;
 #[path = "no_holders.rs"]
 mod holders;
 mod lock;
+mod manual;
 mod run;
 #[cfg(target_os = "linux")]
 mod status;
@@ -54,6 +55,10 @@ enum Command {
     Clean(clean::Clean),
     /// Show what locks are for: many processes move money in one file
     Demo(demo::Demo),
+    /// Print a completion script for a shell
+    Completions(manual::Completions),
+    /// Write the manual pages into a directory
+    Man(manual::Manual),
 }
 
 fn main() -> ExitCode {
@@ -79,6 +84,8 @@ fn main() -> ExitCode {
         #[cfg(target_os = "linux")]
         Command::Clean(clean) => clean.run(),
         Command::Demo(demo) => demo.run(),
+        Command::Completions(completions) => completions.run::<Arguments>(),
+        Command::Man(manual) => manual.run::<Arguments>(),
     };
     result.unwrap_or_else(|error| {
         eprintln!("clasp: {error:#}");

@@ -40,6 +40,25 @@ fn usage_errors_say_what_to_type() {
     }
 }
 
+/// Made from the options, so that they name each of them.
+#[test]
+fn completions_and_manual_pages_are_written() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = clasp(&["completions", shell]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(
+            text.contains("max-wait") && text.contains("status"),
+            "{shell}"
+        );
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let man = directory.path().join("man1");
+    assert!(clasp(&["man", man.to_str().unwrap()]).status.success());
+    let page = std::fs::read_to_string(man.join("clasp-lock.1")).unwrap();
+    assert!(page.contains("Differences from flock"), "{page}");
+    assert!(man.join("clasp-run.1").exists());
+}
+
 #[test]
 fn what_cannot_be_opened_is_named() {
     let directory = tempfile::tempdir().unwrap();

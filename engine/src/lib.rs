@@ -53,3 +53,8 @@ pub use error::{Error, ErrorKind};
 pub use mode::Mode;
 pub use name::LockName;
 pub use policy::{Ceilings, Grant, Limits};
+
+/// The example of the crate's page compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -153,3 +153,8 @@ pub use process_rw_lock::{
 #[cfg(feature = "async")]
 pub use request::Request;
 pub use task_rw_lock::{ReadGuard, ReaderWriterLock, WriteGuard};
+
+/// The example of the crate's page compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -49,3 +49,16 @@ pub fn start<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> Start
     thread::spawn(move || send.send(f()));
     Started(receive)
 }
+
+/// The examples of the book compile.
+#[cfg(doctest)]
+mod book {
+    #[doc = include_str!("../../book/src/guests.md")]
+    struct Guests;
+
+    #[doc = include_str!("../../book/src/embedders.md")]
+    struct Embedders;
+
+    #[doc = include_str!("../../book/src/fasteners.md")]
+    struct Fasteners;
+}

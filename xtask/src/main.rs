@@ -1,6 +1,7 @@
 //! The project's own commands. `cargo xtask --help` lists them.
 
 mod bench;
+mod book;
 mod demo;
 mod faults;
 mod guests;
@@ -55,6 +56,8 @@ enum Command {
     },
     /// Build the guest programs of tests, examples and benchmarks
     Guests,
+    /// Render the guides and the reference as a book, into target/book
+    Book,
     /// Check what no compiler checks: layout, copies, generated documents
     Tidy {
         /// Write what can be written instead of complaining
@@ -76,6 +79,7 @@ fn main() -> ExitCode {
         Command::Platforms => platforms(),
         Command::Bench { options } => bench::run(&options),
         Command::Guests => guests::build(),
+        Command::Book => book::build(),
         Command::Tidy { fix } => tidy::run(fix),
     };
     match result {

@@ -1,7 +1,7 @@
 //! Checks of what no compiler checks. Each names what is wrong and what to do.
 
 use crate::{
-    modules, reference,
+    book, modules, reference,
     shell::{capture, cargo, root, say},
 };
 use anyhow::{Context, Result, bail, ensure};
@@ -22,10 +22,16 @@ const DEPENDENCIES: [(&str, &[&str]); 9] = [
     ("clasp-guest", &["clasp-guest-macros", "clasp-engine"]),
     ("clasp-cli", &["clasp-host"]),
     ("clasp-example-plugins", &["clasp-host"]),
-    ("clasp-tests", &["clasp-engine", "clasp-host"]),
+    (
+        "clasp-tests",
+        &["clasp-engine", "clasp-guest", "clasp-host"],
+    ),
     ("clasp-benches", &["clasp-engine", "clasp-host"]),
     ("xtask", &[]),
 ];
+
+/// Crates that are published.
+const PUBLISHED: [&str; 5] = ["engine", "host", "guest-sdk", "guest-sdk/macros", "cli"];
 
 /// The directory with all unsafe code.
 const UNSAFE: &str = "engine/src/file/sys/";
@@ -41,13 +47,15 @@ type Check = fn(bool) -> Result<()>;
 
 /// Runs every check; with `fix` writes what can be written.
 pub(crate) fn run(fix: bool) -> Result<()> {
-    let checks: [(&str, Check); 6] = [
+    let checks: [(&str, Check); 8] = [
         ("copies of the WIT", copies),
+        ("what each published crate has", published),
         ("the reference document", reference_document),
         ("dependencies", dependencies),
         ("sources", sources),
         ("layers and circles", modules::check),
         ("the README", readme),
+        ("links of documents", links),
     ];
     for (name, check) in checks {
         say(format!("Checking {name}"));
@@ -84,6 +92,36 @@ fn copies(fix: bool) -> Result<()> {
             "{} is no copy of wit/p2; run `cargo xtask tidy --fix`",
             copy.display()
         );
+    }
+    Ok(())
+}
+
+/// Crates that are published have the licences, a page of their own, and what a registry
+/// shows.
+fn published(fix: bool) -> Result<()> {
+    for krate in PUBLISHED {
+        for license in ["LICENSE-APACHE", "LICENSE-MIT"] {
+            let (original, copy) = (root().join(license), root().join(krate).join(license));
+            if fix {
+                fs::copy(&original, &copy)?;
+            }
+            ensure!(
+                fs::read(&original).ok() == fs::read(&copy).ok(),
+                "{krate}/{license} is no copy of {license}; run `cargo xtask tidy --fix`"
+            );
+        }
+        let readme = fs::read_to_string(root().join(krate).join("README.md"))?;
+        ensure!(
+            readme.lines().count() > 3,
+            "{krate}/README.md says too little to a reader who has found the crate"
+        );
+        let manifest = fs::read_to_string(root().join(krate).join("Cargo.toml"))?;
+        for field in ["description", "license", "readme", "keywords", "categories"] {
+            ensure!(
+                manifest.lines().any(|line| line.starts_with(field)),
+                "{krate}/Cargo.toml has no `{field}`"
+            );
+        }
     }
     Ok(())
 }
@@ -197,6 +235,29 @@ fn sources(_: bool) -> Result<()> {
                     "{at}: unfinished"
                 );
             }
+        }
+    }
+    Ok(())
+}
+
+/// Every relative link of a document leads to a file.
+fn links(_: bool) -> Result<()> {
+    let listed = capture(Command::new("git").arg("ls-files").current_dir(root()))?;
+    let documents = listed.lines().filter(|path| path.ends_with(".md"));
+    for document in documents {
+        let path = root().join(document);
+        let directory = path.parent().unwrap_or(&path);
+        for link in book::links(&fs::read_to_string(&path)?) {
+            let file = link.split('#').next().unwrap_or_default();
+            if file.is_empty() || file.contains("://") {
+                continue;
+            }
+            // Pages of the book that are documents of the repository.
+            let page = document.starts_with("book/") && book::is_page(file);
+            ensure!(
+                page || directory.join(file).exists(),
+                "{document}: {link} leads to no file"
+            );
         }
     }
     Ok(())
