@@ -284,6 +284,22 @@ fn tables(results: &Results) -> Result<String> {
             .map(|s| vec![format!("{:.0}", s.cold_ms), format!("{:.0}", s.warm_ms)])
             .collect(),
     )?;
+    table(
+        &mut text,
+        "A native command under a lock, start to end",
+        &["`clasp lock FILE true` ms", "`flock FILE true` ms", "ratio"],
+        results
+            .start
+            .iter()
+            .map(|s| {
+                vec![
+                    format!("{:.2}", s.lock_ms),
+                    format!("{:.2}", s.flock_ms),
+                    format!("{:.2}", s.lock_ms / s.flock_ms),
+                ]
+            })
+            .collect(),
+    )?;
     Ok(text)
 }
 

@@ -112,11 +112,15 @@ pub(crate) struct Memory {
     pub(crate) bytes_each: f64,
 }
 
-/// Until `clasp run` has run a guest, in milliseconds.
+/// Until `clasp run` has run a guest, or `clasp lock` a command, in milliseconds.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Start {
     /// Nothing compiled before.
     pub(crate) cold_ms: f64,
     /// The guest was compiled before.
     pub(crate) warm_ms: f64,
+    /// `clasp lock FILE true`.
+    pub(crate) lock_ms: f64,
+    /// `flock FILE true`.
+    pub(crate) flock_ms: f64,
 }

@@ -537,9 +537,19 @@ impl Run<'_> {
             cold.push(started(clasp, guest, home.path())?);
             warm.push(started(clasp, guest, home.path())?);
         }
+        let file = self.lock()?;
+        let (mut lock, mut flock) = (Vec::new(), Vec::new());
+        for _ in 0..if self.settings.quick { 3 } else { 200 } {
+            lock.push(milliseconds(
+                Command::new(clasp).arg("lock").arg(&file).arg("true"),
+            )?);
+            flock.push(milliseconds(Command::new("flock").arg(&file).arg("true"))?);
+        }
         let start = Start {
             cold_ms: median(cold),
             warm_ms: median(warm),
+            lock_ms: median(lock),
+            flock_ms: median(flock),
         };
         eprintln!("{start:?}");
         Ok(vec![start])
@@ -558,7 +568,12 @@ fn started(clasp: &Path, guest: &Path, home: &Path) -> Result<f64> {
         .env("HOME", home)
         .env_remove("XDG_CACHE_HOME")
         .current_dir(home);
+    milliseconds(&mut command)
+}
+
+/// Until a program has ended.
+fn milliseconds(command: &mut Command) -> Result<f64> {
     let begun = Instant::now();
-    output(&mut command)?;
+    output(command)?;
     Ok(begun.elapsed().as_secs_f64() * 1e3)
 }
