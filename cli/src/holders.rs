@@ -383,38 +383,24 @@ impl Search {
             let waits = waits.remove(file).unwrap_or_default();
             let calling = self.calling.remove(file).unwrap_or_default();
             used.waiters = waiters(&waits, calling, &used.queue);
-        }
-        for used in self.found.files.values_mut() {
-            let known: Vec<u32> = used
-                .queue
-                .iter()
-                .chain(&used.waiters)
-                .filter_map(|wait| Some(wait.process.as_ref()?.pid))
-                .collect();
-            let holders: Vec<u32> = used
-                .holders
-                .iter()
-                .filter_map(|hold| Some(hold.process.as_ref()?.pid))
-                .collect();
-            used.openers
-                .retain(|p| !known.contains(&p.pid) && !holders.contains(&p.pid));
+
+            let waiting = used.queue.iter().chain(&used.waiters);
+            let waiting = waiting.map(|wait| &wait.process);
+            let named = used.holders.iter().map(|hold| &hold.process).chain(waiting);
+            let named: Vec<u32> = named.flatten().map(|process| process.pid).collect();
+            used.openers.retain(|process| !named.contains(&process.pid));
         }
     }
 }
 
 /// A lock of a process that may not be looked at.
 fn add_hidden(used: &mut Use, line: Line) {
-    let same = |hold: &&Hold| {
+    let is_this = |hold: &Hold| {
+        let pid = hold.process.as_ref().map(|process| process.pid);
         (hold.kind, hold.mode, hold.start, hold.end) == (line.kind, line.mode, line.start, line.end)
+            && (line.pid.is_none() || pid == line.pid)
     };
-    let known = used.holders.iter().filter(same);
-    let is_known = match line.pid {
-        Some(pid) => known
-            .clone()
-            .any(|hold| hold.process.as_ref().is_some_and(|p| p.pid == pid)),
-        None => known.clone().count() > 0,
-    };
-    if !is_known {
+    if !used.holders.iter().any(is_this) {
         used.holders.push(Hold {
             process: line.pid.map(describe),
             kind: line.kind,

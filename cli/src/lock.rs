@@ -23,7 +23,8 @@ const SYSTEM_ERROR: u8 = 71;
 #[derive(Args)]
 #[command(after_help = "\
 The lock excludes every program that locks the file with fcntl, lockf or flock, and hosts of \
-clasp. Hosts of clasp, this command included, get the lock in the order in which they came.
+clasp. On Linux the hosts of one user, this command included, get the lock in the order in \
+which they came.
 
 Differences from flock(1):
   - The command does not inherit the lock, as with `flock -o`: the lock ends with this
@@ -140,7 +141,7 @@ impl Lock {
         drop(guard);
         Ok(match status {
             Ok(status) => ExitCode::from(children::code(status)),
-            Err(error) => self.cannot_run(&error),
+            Err(error) => cannot_run(&command, &error),
         })
     }
 
@@ -246,23 +247,14 @@ impl Lock {
         }
     }
 
-    fn program(&self) -> String {
-        let program = self.command();
-        program.get_program().to_string_lossy().into_owned()
-    }
-
-    fn cannot_run(&self, error: &std::io::Error) -> ExitCode {
-        eprintln!("clasp: cannot run {}: {error}", self.program());
-        ExitCode::from(CANNOT_RUN)
-    }
-
     #[cfg(unix)]
     fn replace(&self, mut command: Command, guard: Guard) -> Result<ExitCode> {
         use std::os::unix::process::CommandExt;
 
         // The descriptor stays open in the new program, and the lock with it.
         let _descriptor = guard.descriptor()?;
-        Ok(self.cannot_run(&command.exec()))
+        let error = command.exec();
+        Ok(cannot_run(&command, &error))
     }
 
     #[cfg(unix)]
@@ -272,7 +264,7 @@ impl Lock {
             // Without dropping the guard or its owner, which would unlock what other
             // processes have inherited.
             Ok(status) => std::process::exit(children::code(status).into()),
-            Err(error) => Ok(self.cannot_run(&error)),
+            Err(error) => Ok(cannot_run(&command, &error)),
         }
     }
 
@@ -285,6 +277,12 @@ impl Lock {
     fn run_inheriting(&self, _: Command, _: Guard) -> Result<ExitCode> {
         anyhow::bail!("--inherit is not supported on this system")
     }
+}
+
+fn cannot_run(command: &Command, error: &std::io::Error) -> ExitCode {
+    let program = command.get_program().to_string_lossy();
+    eprintln!("clasp: cannot run {program}: {error}");
+    ExitCode::from(CANNOT_RUN)
 }
 
 fn exit_code(error: &anyhow::Error) -> u8 {

@@ -21,17 +21,18 @@ nothing. For processes of other users it needs root: without, it reports their l
 their names, and it cannot see all of their waits.
 
 Programs that wait in the kernel have no order. The hosts of clasp that wait are listed in the \
-order in which they will get the lock.")]
+order in which they will get the lock. Each user has an order of its own: for the hosts of \
+another user, pass --order-dir /dev/shm/clasp-UID with the number of that user.")]
 pub(crate) struct Status {
     /// Print JSON, on one line for each look with --watch
     #[arg(long)]
     json: bool,
 
-    /// Look again every second, until q or Ctrl-C is pressed
+    /// Look again every second, until Ctrl-C, or q and Enter
     #[arg(long)]
     watch: bool,
 
-    /// Directory in which hosts keep their order, if they were given one
+    /// Directory in which the hosts keep their order; the default is that of this user
     #[arg(long, value_name = "DIR")]
     order_dir: Option<PathBuf>,
 

@@ -180,6 +180,25 @@ fn a_job_runs_at_most_once_per_interval() {
     assert_eq!(every_time.run(|| 7).unwrap(), Some(7));
 }
 
+/// A path names a lock as it would in a guest.
+#[test]
+fn paths_that_name_no_file_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| format!("{}/{name}", directory.path().display());
+    for path in [
+        at("a/"),
+        at("a/."),
+        at("a/../b"),
+        at("a\0"),
+        ".".into(),
+        "..".into(),
+    ] {
+        let error = InterProcessLock::new(&path).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidName, "{path:?}");
+    }
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
 #[test]
 fn attributes_lock_natively() {
     #[interprocess_locked(path, timeout = Duration::from_secs(60))]

@@ -3,6 +3,7 @@
 use super::opened::Share;
 use crate::{
     Error, ErrorKind, Mode,
+    backend::Op,
     core::{HoldId, Outcome},
     driver::{Entry, Progress, Request},
     naming::Held,
@@ -168,7 +169,7 @@ impl Guard {
 
     fn convert(&self, to: Mode) -> Call {
         let entry = self.held.target.entry();
-        self.call(entry.immediate, |request| {
+        self.call(Op::Convert { to }, |request| {
             entry.convert(self.held.hold, to, request)
         })
     }
@@ -198,7 +199,7 @@ impl Guard {
 
     fn draw_token(&self) -> Call {
         let entry = self.held.target.entry();
-        self.call(false, |request| entry.token(self.held.hold, request))
+        self.call(Op::Token, |request| entry.token(self.held.hold, request))
     }
 
     fn drawn(&self, outcome: Outcome) -> Result<u64, Error> {
@@ -253,13 +254,9 @@ impl Guard {
         }
     }
 
-    /// Makes a call on the hold, which may be one that ends at once.
-    fn call(
-        &self,
-        at_once: bool,
-        call: impl FnOnce(Option<&Arc<Request>>) -> Option<Outcome>,
-    ) -> Call {
-        if at_once {
+    /// Makes a call on the hold, which is carried out by an operation.
+    fn call(&self, op: Op, call: impl FnOnce(Option<&Arc<Request>>) -> Option<Outcome>) -> Call {
+        if self.held.target.entry().ends_at_once(op) {
             let outcome = call(None);
             return Call::Ended(outcome.unwrap_or_else(|| Outcome::Failed(Account::closed())));
         }

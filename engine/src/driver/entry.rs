@@ -106,10 +106,11 @@ pub(crate) enum Queued {
     Moved,
 }
 
-/// What is to be done when no mutex is held, and the resource for it.
+/// What is to be done when no mutex is held, and the resource for the operation that is
+/// to be started.
 type Todo = (
     Actions<Arc<Request>>,
-    Option<Result<Arc<dyn Resource>, Error>>,
+    Option<(Start<Arc<Request>>, Result<Arc<dyn Resource>, Error>)>,
 );
 
 impl Entry {
@@ -177,8 +178,8 @@ impl Entry {
 
     /// Carries out what the core has decided, and leaves the state.
     fn settle(self: &Arc<Self>, state: MutexGuard<'_, State>, out: Actions<Arc<Request>>) {
-        if let Some((out, resource)) = self.leave(state, out) {
-            self.perform(out, resource);
+        if let Some(todo) = self.leave(state, out) {
+            self.perform(todo);
         }
     }
 
@@ -202,18 +203,18 @@ impl Entry {
         if out.is_empty() && !retired {
             return None;
         }
-        let resource = out
-            .start
-            .as_ref()
-            .map(|start| state.resource(start.op, &self.sink).map(Arc::clone));
+        let start = out.start.take().map(|start| {
+            let resource = state.resource(start.op, &self.sink).map(Arc::clone);
+            (start, resource)
+        });
         if retired {
             self.retire(state);
         }
-        Some((out, resource))
+        Some((out, start))
     }
 
-    /// Whether an operation may be carried out under the mutex.
-    fn ends_at_once(&self, op: Op) -> bool {
+    /// Whether an operation ends on the calling thread, under the mutex.
+    pub(crate) fn ends_at_once(&self, op: Op) -> bool {
         self.immediate && !op.waits() && !op.writes()
     }
 
@@ -231,11 +232,7 @@ impl Entry {
     }
 
     /// Does what the core has decided, with no mutex held.
-    fn perform(
-        self: &Arc<Self>,
-        mut out: Actions<Arc<Request>>,
-        mut resource: Option<Result<Arc<dyn Resource>, Error>>,
-    ) {
+    fn perform(self: &Arc<Self>, (mut out, mut start): Todo) {
         loop {
             let wakers = out.complete.into_iter();
             let wakers = wakers.filter_map(|(request, outcome)| request.complete(outcome));
@@ -252,16 +249,19 @@ impl Entry {
             if let Some((id, keep_place)) = out.cancel {
                 self.cancel(id, keep_place);
             }
-            let Some(start) = out.start else { return };
-            let id = start.id;
-            let Some(result) = self.start(start, resource) else {
+            let Some((Start { id, op, request }, resource)) = start else {
                 return;
             };
+            let result = match resource {
+                Ok(resource) => self.start(id, op, request, &resource),
+                Err(error) => Some(Err(error)),
+            };
+            let Some(result) = result else { return };
             out = Actions::default();
             let mut state = self.state();
             state.core.done(id, result, &Instant::now, &mut out);
             match self.leave(state, out) {
-                Some(rest) => (out, resource) = rest,
+                Some(rest) => (out, start) = rest,
                 None => return,
             }
         }
@@ -270,15 +270,11 @@ impl Entry {
     /// Starts an operation; answers its end if it has ended.
     fn start(
         self: &Arc<Self>,
-        start: Start<Arc<Request>>,
-        resource: Option<Result<Arc<dyn Resource>, Error>>,
+        id: OpId,
+        op: Op,
+        request: Option<Arc<Request>>,
+        resource: &Arc<dyn Resource>,
     ) -> Option<Result<Reply, Error>> {
-        let resource = match resource {
-            Some(Ok(resource)) => resource,
-            Some(Err(error)) => return Some(Err(error)),
-            None => return Some(Err(ErrorKind::Access.into())),
-        };
-        let Start { id, op, request } = start;
         match resource.start(id, op, &self.sink) {
             Started::Done(result) => Some(result),
             Started::Pending(operation) => {

@@ -73,8 +73,9 @@ pub struct WaitingLine {
 /// is for tools that list the locks of a machine: `/proc/PID/fdinfo` has the locks of a
 /// process.
 ///
-/// `None` if no host has waited since the machine was started, and on systems where
-/// hosts have no order.
+/// The place is looked for in the order directory of this process, which is that of its
+/// user unless another was chosen. `None` if no host has used this part of the order yet,
+/// and on systems where hosts have no order.
 pub fn waiting_line(device: u64, inode: u64) -> Option<WaitingLine> {
     let (number, region) = fair::region(device, inode.into());
     let (device, inode) = sys::order_file_numbers(number)?;
