@@ -39,11 +39,12 @@ with open(path, "r+b", buffering=0) as file:
             waits.append(time.monotonic() - begun)
             transfer(file)
         if time.monotonic() >= report:
-            print(json.dumps({"operations": len(waits)}), flush=True)
-            report = time.monotonic() + 0.1
+            print(json.dumps({"operations": len(waits), "wrong": 0}), flush=True)
+            report = time.monotonic() + 0.02
         time.sleep(0.0003)
 
 waits.sort()
+powers = [int(wait * 1e6).bit_length() for wait in waits]
 print(
     json.dumps(
         {
@@ -51,6 +52,7 @@ print(
             "wrong": 0,
             "median_wait_us": int(waits[len(waits) // 2] * 1e6),
             "worst_wait_us": int(waits[-1] * 1e6),
+            "waits": [powers.count(power) for power in range(max(powers) + 1)],
         }
     ),
     flush=True,

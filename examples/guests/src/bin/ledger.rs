@@ -2,8 +2,7 @@
 //!
 //! The file has a line of 20 digits for the number of transfers, then one for
 //! each account. A transfer reads both accounts and writes them one after the
-//! other, so that without a lock updates are lost and readers see money that
-//! is nowhere.
+//! other, so that without a lock updates are lost and readers see a wrong total.
 
 use clasp_guest::{InterProcessLock, InterProcessReaderWriterLock};
 use std::{
@@ -25,8 +24,11 @@ const USAGE: &str = "usage:
 /// Digits of a line, and its end.
 const LINE: usize = 21;
 
-/// What everybody does between two operations.
+/// How long each process waits between two operations.
 const PAUSE: Duration = Duration::from_micros(300);
+
+/// The time between two lines about the progress.
+const REPORT: Duration = Duration::from_millis(20);
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -101,8 +103,8 @@ impl Lock {
     }
 }
 
-/// Repeats an operation for some seconds, tells how it goes on standard
-/// output, and in the end what came of it.
+/// Repeats an operation for some seconds. Prints the progress now and then, and at the end the
+/// result, each as a line of JSON.
 fn work(
     path: &str,
     seconds: &str,
@@ -122,8 +124,8 @@ fn work(
         wrong += u64::from(!done?);
         waits.push(waited);
         if Instant::now() >= next_report {
-            println!("{{\"operations\":{}}}", waits.len());
-            next_report = Instant::now() + Duration::from_millis(100);
+            println!("{{\"operations\":{},\"wrong\":{wrong}}}", waits.len());
+            next_report = Instant::now() + REPORT;
         }
         sleep(PAUSE);
     }
@@ -131,12 +133,26 @@ fn work(
     let median = waits.get(waits.len() / 2).copied().unwrap_or_default();
     let worst = waits.last().copied().unwrap_or_default();
     println!(
-        "{{\"operations\":{},\"wrong\":{wrong},\"median_wait_us\":{},\"worst_wait_us\":{}}}",
+        "{{\"operations\":{},\"wrong\":{wrong},\"median_wait_us\":{},\"worst_wait_us\":{},\
+         \"waits\":{:?}}}",
         waits.len(),
         median.as_micros(),
-        worst.as_micros()
+        worst.as_micros(),
+        by_powers(&waits)
     );
     Ok(())
+}
+
+/// The number of waits by their length: at place n, those of less than 2^n microseconds that
+/// are not in a place before.
+fn by_powers(waits: &[Duration]) -> Vec<usize> {
+    let mut counts = Vec::new();
+    for wait in waits {
+        let power = (u128::BITS - wait.as_micros().leading_zeros()) as usize;
+        counts.resize(counts.len().max(power + 1), 0);
+        counts[power] += 1;
+    }
+    counts
 }
 
 struct Ledger {
