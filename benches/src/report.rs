@@ -276,12 +276,24 @@ fn tables(results: &Results) -> Result<String> {
     )?;
     table(
         &mut text,
-        "`clasp run` of a small guest, start to end",
-        &["cold ms", "warm ms"],
+        "A small guest, start to end; wasmtime alone has a minimal host and no locks",
+        &[
+            "`clasp run`, not compiled before, ms",
+            "compiled before, ms",
+            "wasmtime alone, compiled before, ms",
+            "ratio",
+        ],
         results
             .start
             .iter()
-            .map(|s| vec![format!("{:.0}", s.cold_ms), format!("{:.0}", s.warm_ms)])
+            .map(|s| {
+                vec![
+                    format!("{:.0}", s.cold_ms),
+                    format!("{:.2}", s.warm_ms),
+                    format!("{:.2}", s.bare_ms),
+                    format!("{:.2}", s.warm_ms / s.bare_ms),
+                ]
+            })
             .collect(),
     )?;
     table(

@@ -119,6 +119,8 @@ pub(crate) struct Start {
     pub(crate) cold_ms: f64,
     /// The guest was compiled before.
     pub(crate) warm_ms: f64,
+    /// The same component by the least that starts it with wasmtime, compiled before.
+    pub(crate) bare_ms: f64,
     /// `clasp lock FILE true`.
     pub(crate) lock_ms: f64,
     /// `flock FILE true`.

@@ -528,18 +528,26 @@ impl Run<'_> {
         };
         let home = tempfile::tempdir_in(&self.directory)?;
         let rounds = if self.settings.quick { 1 } else { 5 };
-        let (mut cold, mut warm) = (Vec::new(), Vec::new());
+        let mut cold = Vec::new();
         for _ in 0..rounds {
             let cache = home.path().join(".cache");
             if cache.exists() {
                 fs::remove_dir_all(&cache)?;
             }
-            cold.push(started(clasp, guest, home.path())?);
-            warm.push(started(clasp, guest, home.path())?);
+            cold.push(milliseconds(&mut by_clasp(clasp, guest, home.path()))?);
+        }
+        let rounds = if self.settings.quick { 3 } else { 200 };
+        let bare = clasp.with_file_name("clasp-bench-bare");
+        let (mut warm, mut alone) = (Vec::new(), Vec::new());
+        // Its settings may differ, so it compiles the guest for itself.
+        milliseconds(&mut by_wasmtime(&bare, guest, home.path()))?;
+        for _ in 0..rounds {
+            warm.push(milliseconds(&mut by_clasp(clasp, guest, home.path()))?);
+            alone.push(milliseconds(&mut by_wasmtime(&bare, guest, home.path()))?);
         }
         let file = self.lock()?;
         let (mut lock, mut flock) = (Vec::new(), Vec::new());
-        for _ in 0..if self.settings.quick { 3 } else { 200 } {
+        for _ in 0..rounds {
             lock.push(milliseconds(
                 Command::new(clasp).arg("lock").arg(&file).arg("true"),
             )?);
@@ -548,6 +556,7 @@ impl Run<'_> {
         let start = Start {
             cold_ms: median(cold),
             warm_ms: median(warm),
+            bare_ms: median(alone),
             lock_ms: median(lock),
             flock_ms: median(flock),
         };
@@ -556,19 +565,31 @@ impl Run<'_> {
     }
 }
 
-/// Milliseconds until a guest has run.
-fn started(clasp: &Path, guest: &Path, home: &Path) -> Result<f64> {
+/// What the guest is asked to do: create a small file, without locks.
+const CREATE: [&str; 4] = ["create", "data/ledger", "4", "10"];
+
+/// `clasp run` of the guest.
+fn by_clasp(clasp: &Path, guest: &Path, home: &Path) -> Command {
+    let grant = format!("{}::data", home.display());
     let mut command = Command::new(clasp);
+    command.args(["run", "--dir", &grant, "--locks", &grant]);
+    at_home(command.arg(guest).args(CREATE), home);
     command
-        .args(["run", "--dir"])
-        .arg(format!("{}::data", home.display()))
-        .arg("--locks")
-        .arg(format!("{}::data", home.display()))
-        .arg(guest)
+}
+
+/// The guest by the least that starts it.
+fn by_wasmtime(bare: &Path, guest: &Path, home: &Path) -> Command {
+    let mut command = Command::new(bare);
+    at_home(command.arg(home).arg(guest).args(CREATE), home);
+    command
+}
+
+/// What is compiled is kept in this directory.
+fn at_home(command: &mut Command, home: &Path) {
+    command
         .env("HOME", home)
         .env_remove("XDG_CACHE_HOME")
         .current_dir(home);
-    milliseconds(&mut command)
 }
 
 /// Until a program has ended.

@@ -7,7 +7,7 @@
 //!   open file description lock.
 //! - `/proc/PID/task/TID/syscall` has the process of such a wait, where it may be read.
 
-use clasp_host::engine::file::{WaitingLine, waiting_line};
+use clasp_host::engine::file::{WaitingLine, waiting_lines};
 use serde::Serialize;
 use std::{
     collections::HashMap,
@@ -150,7 +150,8 @@ pub(crate) struct Wait {
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Use {
     pub(crate) holders: Vec<Hold>,
-    /// Hosts of clasp in the order in which they will get the lock.
+    /// Hosts of clasp in the order in which they will get the lock. Each user has an order
+    /// of its own; those of this user come first.
     pub(crate) queue: Vec<Wait>,
     /// Processes that wait in the kernel and have no place in that order.
     pub(crate) waiters: Vec<Wait>,
@@ -218,14 +219,24 @@ impl Line {
     }
 }
 
+/// The bytes of an order file that belong to one lock file.
+struct Places {
+    /// The user whose line it is; this one's is the first.
+    line: usize,
+    bytes: RangeInclusive<u64>,
+    of: FileId,
+}
+
+/// A line, and a byte of it.
+type Place = (usize, u64);
+
 /// One search through the processes of the machine.
 struct Search {
     found: Found,
-    /// By the file on whose bytes hosts hold their places: which bytes belong to which
-    /// lock file.
-    lines: HashMap<FileId, Vec<(RangeInclusive<u64>, FileId)>>,
+    /// By the file on whose bytes hosts hold their places.
+    lines: HashMap<FileId, Vec<Places>>,
     /// Places that were found, by lock file.
-    places: HashMap<FileId, Vec<(u64, Wait)>>,
+    places: HashMap<FileId, Vec<(Place, Wait)>>,
     /// Processes seen to wait in a call, by lock file.
     calling: HashMap<FileId, Vec<Process>>,
 }
@@ -240,16 +251,21 @@ pub(crate) fn search(files: &[FileId]) -> io::Result<Found> {
     };
     for file in files {
         search.found.files.insert(*file, Use::default());
-        let line = waiting_line(file.device, file.inode);
-        if let Some(WaitingLine {
-            device,
-            inode,
-            places,
-            ..
-        }) = line
-        {
+        let lines = waiting_lines(file.device, file.inode);
+        for (at, line) in lines.into_iter().enumerate() {
+            let WaitingLine {
+                device,
+                inode,
+                places,
+                ..
+            } = line;
             let order = FileId { device, inode };
-            search.lines.entry(order).or_default().push((places, *file));
+            let places = Places {
+                line: at,
+                bytes: places,
+                of: *file,
+            };
+            search.lines.entry(order).or_default().push(places);
         }
     }
     for entry in fs::read_dir("/proc")? {
@@ -319,13 +335,17 @@ impl Search {
 
     fn hold(&mut self, file: FileId, line: &Line, process: &Process) {
         if let Some(lines) = self.lines.get(&file) {
-            let places = lines.iter().find(|(bytes, _)| bytes.contains(&line.start));
-            if let Some((_, of)) = places {
+            let places = lines.iter().find(|p| p.bytes.contains(&line.start));
+            if let Some(places) = places {
                 let wait = Wait {
                     process: Some(process.clone()),
                     mode: Some(line.mode),
                 };
-                self.places.entry(*of).or_default().push((line.start, wait));
+                let place = (places.line, line.start);
+                self.places
+                    .entry(places.of)
+                    .or_default()
+                    .push((place, wait));
             }
         }
         if let Some(used) = self.found.files.get_mut(&file) {

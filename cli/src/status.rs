@@ -21,8 +21,9 @@ nothing. For processes of other users it needs root: without, it reports their l
 their names, and it cannot see all of their waits.
 
 Programs that wait in the kernel have no order. The hosts of clasp that wait are listed in the \
-order in which they will get the lock. Each user has an order of its own: for the hosts of \
-another user, pass --order-dir /dev/shm/clasp-UID with the number of that user.")]
+order in which they will get the lock. Each user has an order of its own; root sees those of all \
+users, one after the other. For hosts that were started with --order-dir, pass the same \
+directory.")]
 pub(crate) struct Status {
     /// Print JSON, on one line for each look with --watch
     #[arg(long)]

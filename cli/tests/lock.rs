@@ -9,7 +9,7 @@ use serde_json::Value;
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 fn directory() -> (tempfile::TempDir, PathBuf) {
@@ -234,6 +234,56 @@ fn status_lists_holders_the_queue_and_others_that_wait() {
         assert!(child.wait().unwrap().success());
     }
     assert!(ids(&status(&file), "queue").is_empty());
+}
+
+/// Each look is a line of JSON, and the next one shows what has changed.
+#[test]
+fn watching_reports_what_changes() {
+    use std::io::{BufRead, BufReader};
+
+    let (_directory, file) = directory();
+    let held = Held::lock(&[], &file);
+    let mut command = clasp();
+    command.args(["status", "--json", "--watch"]).arg(&file);
+    let mut watching = command.stdout(Stdio::piped()).spawn().unwrap();
+    let looks = BufReader::new(watching.stdout.take().unwrap()).lines();
+    let mut looks = looks.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
+    let id = u64::from(held.id());
+    assert_eq!(ids(&looks.next().unwrap(), "holders"), [id]);
+    held.end();
+    assert!(looks.any(|report| ids(&report, "holders").is_empty()));
+    // Nothing reads it any more, so it ends by itself.
+    drop(looks);
+    assert!(watching.wait().unwrap().success());
+}
+
+/// Each user has an order directory of its own.
+#[test]
+fn root_sees_the_queues_of_other_users() {
+    use std::os::unix::{fs::PermissionsExt, process::CommandExt};
+
+    let nobody = 65534;
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("only root can start a process of another user: not tested");
+        return;
+    }
+    let (directory, file) = directory();
+    file_at(&file);
+    // The build directory may be one that others cannot read.
+    let program = directory.path().join("clasp");
+    fs::copy(env!("CARGO_BIN_EXE_clasp"), &program).unwrap();
+    for (path, mode) in [(directory.path(), 0o755), (&file, 0o666), (&program, 0o755)] {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let held = Held::lock(&[], &file);
+    let mut command = Command::new(&program);
+    command.uid(nobody).gid(nobody).arg("lock");
+    let mut waiting = command.arg(&file).arg("true").spawn().unwrap();
+    eventually("the process of the other user in the queue", || {
+        ids(&status(&file), "queue") == [u64::from(waiting.id())]
+    });
+    held.end();
+    assert!(waiting.wait().unwrap().success());
 }
 
 /// The file, created.

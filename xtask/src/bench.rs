@@ -2,7 +2,7 @@
 
 use crate::{
     demo, guests,
-    shell::{root, say, show, target, workspace},
+    shell::{cargo, root, say, show, target, workspace},
 };
 use anyhow::Result;
 use std::process::Command;
@@ -16,13 +16,22 @@ pub(crate) fn run(options: &[String]) -> Result<()> {
     let python = demo::python_with(&PEERS);
     say("Building with optimization; wasmtime takes some minutes");
     show(workspace("build").args(["--release", "--locked"]))?;
+    // Programs whose start is measured are built as they are published.
+    let mut started = cargo("build");
+    started.args(["--profile", "dist", "--locked"]);
+    started.args(["--package", "clasp-cli", "--bin", "clasp"]);
+    started.args(["--package", "clasp-benches", "--bin", "clasp-bench-bare"]);
+    show(&mut started)?;
     let release = target().join("release");
-    let guest = target().join("guests/wasm32-wasip2/release/hello.wasm");
+    let guest = target().join("guests/wasm32-wasip2/release/ledger.wasm");
     let mut bench = Command::new(release.join("clasp-bench"));
     bench
         .args(["run", "--out"])
         .arg(root().join("benches/results"));
-    bench.arg("--start").arg(release.join("clasp")).arg(guest);
+    bench
+        .arg("--start")
+        .arg(target().join("dist/clasp"))
+        .arg(guest);
     if let Some(python) = python {
         bench.arg("--python").arg(python);
     }

@@ -11,7 +11,7 @@ pub(crate) mod sys;
 mod times;
 
 pub use family::Family;
-pub use order::{Order, WaitingLine, waiting_line};
+pub use order::{Order, WaitingLine, waiting_lines};
 pub use sys::{set_order_directory, set_wake_signal};
 
 use crate::sync::Mutex;

@@ -73,17 +73,19 @@ pub struct WaitingLine {
 /// is for tools that list the locks of a machine: `/proc/PID/fdinfo` has the locks of a
 /// process.
 ///
-/// The place is looked for in the order directory of this process, which is that of its
-/// user unless another was chosen. `None` if no host has used this part of the order yet,
-/// and on systems where hosts have no order.
-pub fn waiting_line(device: u64, inode: u64) -> Option<WaitingLine> {
+/// The places are looked for in the order directory of this process, which is that of its
+/// user unless another was chosen. If none was chosen, root gets a line for each user. A
+/// line is missing if no host has used this part of the order yet, and there are none on
+/// systems where hosts have no order.
+pub fn waiting_lines(device: u64, inode: u64) -> Vec<WaitingLine> {
     let (number, region) = fair::region(device, inode.into());
-    let (device, inode) = sys::order_file_numbers(number)?;
-    Some(WaitingLine {
+    let lines = sys::order_file_numbers(number).into_iter();
+    let line = |(device, inode)| WaitingLine {
         device,
         inode,
         places: region.tickets(),
-    })
+    };
+    lines.map(line).collect()
 }
 
 impl Default for Order {

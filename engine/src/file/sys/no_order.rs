@@ -11,8 +11,8 @@ pub(crate) fn choose_order_directory(_: &Path) -> Result<(), Error> {
 }
 
 /// There are none.
-pub(crate) fn order_file_numbers(_: usize) -> Option<(u64, u64)> {
-    None
+pub(crate) fn order_file_numbers(_: usize) -> Vec<(u64, u64)> {
+    Vec::new()
 }
 
 /// There is none.

@@ -34,6 +34,9 @@ static DIR: Mutex<Directory> = Mutex::new(Directory::Unchosen);
 /// The files that were opened to look whether any host is in line.
 static LOOK: Mutex<[Option<Arc<File>>; FILES]> = Mutex::new([const { None }; FILES]);
 
+/// The name of a user's directory, before the number of the user.
+const PREFIX: &str = "clasp-";
+
 enum Directory {
     Unchosen,
     /// By the embedder; the path as it was given.
@@ -115,16 +118,19 @@ fn refreshed_directory() -> io::Result<Arc<OwnedFd>> {
     Ok(fresh)
 }
 
+fn default_parent() -> &'static Path {
+    let memory = Path::new("/dev/shm");
+    match memory.is_dir() {
+        true => memory,
+        false => Path::new("/tmp"),
+    }
+}
+
 /// A directory in memory that every process of this user finds, whatever its
 /// environment, and no other user can write to.
 fn default_directory() -> io::Result<OwnedFd> {
     let user = rustix::process::geteuid();
-    let parent = if Path::new("/dev/shm").is_dir() {
-        "/dev/shm"
-    } else {
-        "/tmp"
-    };
-    let path = PathBuf::from(format!("{parent}/clasp-{}", user.as_raw()));
+    let path = default_parent().join(format!("{PREFIX}{}", user.as_raw()));
     match rustix::fs::mkdir(&path, Permissions::RWXU) {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(error) => return Err(error.into()),
@@ -170,12 +176,42 @@ fn open(directory: &OwnedFd, number: usize) -> io::Result<File> {
     }
 }
 
-/// The device and inode of an order file; `None` if no host has needed it yet.
-pub(crate) fn order_file_numbers(number: usize) -> Option<(u64, u64)> {
+/// The device and inode of an order file, in each directory that this process may know of:
+/// the chosen one, or that of its user, and for root those of all users. Nothing is created.
+pub(crate) fn order_file_numbers(number: usize) -> Vec<(u64, u64)> {
     let name = format!("order-{number:02x}");
-    let directory = directory().ok()?;
-    let found = rustix::fs::statat(&*directory, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
-    Some((found.st_dev, found.st_ino))
+    let directories = match &*DIR.lock() {
+        Directory::Chosen(path, _) => vec![path.clone()],
+        _ => default_directories(),
+    };
+    let numbers = directories.iter().filter_map(|directory| {
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        let found = rustix::fs::statat(CWD, directory.join(&name), flags).ok()?;
+        Some((found.st_dev, found.st_ino))
+    });
+    numbers.collect()
+}
+
+/// That of this user, and for root those of all users.
+fn default_directories() -> Vec<PathBuf> {
+    let (parent, user) = (default_parent(), rustix::process::geteuid());
+    let own = parent.join(format!("{PREFIX}{}", user.as_raw()));
+    let mut directories = vec![own];
+    if user.is_root() {
+        let entries = std::fs::read_dir(parent).into_iter().flatten().flatten();
+        let is_a_users = |path: &PathBuf| {
+            let name = path.file_name().and_then(|name| name.to_str());
+            let number = name.and_then(|name| name.strip_prefix(PREFIX));
+            number.is_some_and(|number| number.parse::<u32>().is_ok())
+        };
+        let others = entries.map(|entry| entry.path()).filter(is_a_users);
+        directories.extend(
+            others
+                .filter(|path| *path != directories[0])
+                .collect::<Vec<_>>(),
+        );
+    }
+    directories
 }
 
 /// The file for a look, which all lock files of the process share.
