@@ -109,6 +109,19 @@ pub(crate) struct Lock {
 }
 
 impl Lock {
+    /// How the wait is told.
+    pub(crate) fn waits(&self) -> waiting::Settings {
+        let parent = self.file.parent().unwrap_or(&self.file);
+        let mut settings = waiting::Settings::new(vec![parent.to_owned()]);
+        if self.verbose {
+            settings.patience = Duration::ZERO;
+        }
+        if self.wait.is_none() {
+            settings.unused_bound = Some("-w");
+        }
+        settings
+    }
+
     pub(crate) fn run(self) -> Result<ExitCode> {
         let owner = LockManager::global().labelled_owner("clasp lock", Limits::default());
         let begun = Instant::now();
@@ -169,18 +182,7 @@ impl Lock {
         if self.nonblock {
             return Ok(None);
         }
-        let bound = match self.wait {
-            Some(_) => "",
-            None => "; -w bounds the wait",
-        };
-        let patience = if self.verbose {
-            Duration::ZERO
-        } else {
-            waiting::PATIENCE
-        };
-        let told = waiting::tell_after(patience, &self.file, &mode.to_string(), bound);
         let outcome = lock.acquire_blocking(mode, self.wait);
-        told.end();
         match outcome {
             Ok(guard) => Ok(Some(guard)),
             Err(error) if error.kind() == ErrorKind::Timeout => Ok(None),

@@ -73,9 +73,14 @@ fn main() -> ExitCode {
     };
     let waits = match &arguments.command {
         Command::Run(run) => Some(run.waits()),
+        Command::Lock(lock) => Some(lock.waits()),
         _ => None,
     };
-    tracing_subscriber::registry().with(log).with(waits).init();
+    let messages = waits.map(waiting::Settings::messages);
+    tracing_subscriber::registry()
+        .with(log)
+        .with(messages)
+        .init();
     let result = match arguments.command {
         Command::Run(run) => run.run(),
         Command::Lock(lock) => lock.run(),

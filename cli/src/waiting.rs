@@ -3,9 +3,12 @@
 use crate::holders;
 use std::{
     fmt,
-    path::{Path, PathBuf},
-    sync::mpsc::{self, RecvTimeoutError, Sender},
-    thread::{self, JoinHandle},
+    path::PathBuf,
+    sync::{
+        OnceLock,
+        mpsc::{self, Receiver, RecvTimeoutError, Sender},
+    },
+    thread,
     time::{Duration, Instant},
 };
 use tracing::{
@@ -19,68 +22,49 @@ use tracing_subscriber::{
 };
 
 /// Shorter waits are not worth a message.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The wait for one lock.
-#[must_use = "the message is given unless the wait is ended"]
-pub(crate) struct Wait {
-    ended: Sender<()>,
-    thread: Option<JoinHandle<()>>,
+/// Messages about the waits of this process, which the engine reports to `tracing`.
+pub(crate) struct Messages {
+    settings: Settings,
+    /// To the thread that gives the messages, which the first wait starts.
+    steps: OnceLock<Sender<Step>>,
 }
 
-impl Wait {
-    /// The wait is over.
-    pub(crate) fn end(self) {
-        drop(self.ended);
-        if let Some(thread) = self.thread {
-            let _ = thread.join();
+/// What the messages depend on.
+#[derive(Clone)]
+pub(crate) struct Settings {
+    /// Where the lock files may be.
+    pub(crate) directories: Vec<PathBuf>,
+    /// A message for waits that last longer.
+    pub(crate) patience: Duration,
+    /// The option that bounds a wait, if it was not given.
+    pub(crate) unused_bound: Option<&'static str>,
+}
+
+impl Settings {
+    pub(crate) fn new(directories: Vec<PathBuf>) -> Settings {
+        Settings {
+            directories,
+            patience: PATIENCE,
+            unused_bound: None,
         }
     }
-}
 
-/// Gives a message if the wait does not end before `patience` has passed. `bound` says
-/// which option bounds the wait.
-pub(crate) fn tell_after(patience: Duration, path: &Path, mode: &str, bound: &str) -> Wait {
-    let (ended, has_ended) = mpsc::channel();
-    let (path, mode, bound): (PathBuf, String, String) = (path.into(), mode.into(), bound.into());
-    let thread = thread::Builder::new().spawn(move || {
-        if has_ended.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
-            eprintln!("clasp: {}", message(&path, &mode, &bound));
+    /// As a part of a subscriber, which passes the reports of waits on to it.
+    pub(crate) fn messages<S: Subscriber>(self) -> Filtered<Messages, FilterFn, S> {
+        fn is_wait(metadata: &Metadata<'_>) -> bool {
+            metadata.target() == "clasp::wait"
         }
-    });
-    Wait {
-        ended,
-        thread: thread.ok(),
+        let messages = Messages {
+            settings: self,
+            steps: OnceLock::new(),
+        };
+        messages.with_filter(filter_fn(is_wait as fn(&Metadata<'_>) -> bool))
     }
-}
 
-/// What is waited for, and for whom.
-fn message(path: &Path, mode: &str, bound: &str) -> String {
-    let holders = holders::holders_of(path).map(|holders| format!(", held by {holders}"));
-    format!(
-        "waiting for the {mode} lock on {}{}{bound}",
-        path.display(),
-        holders.unwrap_or_default()
-    )
-}
-
-/// What a guest waits for, by the events that the engine reports to `tracing`.
-pub(crate) struct GuestWaits(Sender<Step>);
-
-/// A wait of the guest begins or ends.
-struct Step {
-    begins: bool,
-    lock: String,
-    mode: String,
-}
-
-/// The waits of a guest whose locks are in these directories.
-pub(crate) fn of_guest<S: Subscriber>(
-    directories: Vec<PathBuf>,
-    bound: &'static str,
-) -> Filtered<GuestWaits, FilterFn, S> {
-    let (sender, steps) = mpsc::channel::<Step>();
-    let told = thread::Builder::new().spawn(move || {
+    /// Gives a message for each wait that lasts, until the sender is gone.
+    fn tell(&self, steps: &Receiver<Step>) {
         let mut waits: Vec<(Step, Option<Instant>)> = Vec::new();
         loop {
             let next = waits.iter().filter_map(|(_, due)| *due).min();
@@ -89,7 +73,9 @@ pub(crate) fn of_guest<S: Subscriber>(
                 None => steps.recv().map_err(RecvTimeoutError::from),
             };
             match step {
-                Ok(step) if step.begins => waits.push((step, Some(Instant::now() + PATIENCE))),
+                Ok(step) if step.begins => {
+                    waits.push((step, Some(Instant::now() + self.patience)));
+                }
                 Ok(step) => {
                     let same =
                         |(wait, _): &(Step, _)| wait.lock == step.lock && wait.mode == step.mode;
@@ -101,27 +87,42 @@ pub(crate) fn of_guest<S: Subscriber>(
                     for (wait, due) in &mut waits {
                         if due.is_some_and(|due| due <= Instant::now()) {
                             *due = None;
-                            let mut paths = directories.iter().map(|d| d.join(&wait.lock));
-                            let path = paths.find(|path| path.exists());
-                            let path = path.unwrap_or_else(|| wait.lock.clone().into());
-                            eprintln!("clasp: {}", message(&path, &wait.mode, bound));
+                            eprintln!("clasp: {}", self.message(wait));
                         }
                     }
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
-    });
-    if let Err(error) = told {
-        eprintln!("clasp: waits are not reported: {error}");
     }
-    fn is_wait(metadata: &Metadata<'_>) -> bool {
-        metadata.target() == "clasp::wait"
+
+    /// What is waited for, and who holds it.
+    fn message(&self, wait: &Step) -> String {
+        let mut paths = self.directories.iter().map(|d| d.join(&wait.lock));
+        let path = paths.find(|path| path.exists());
+        let path = path.unwrap_or_else(|| wait.lock.clone().into());
+        let holders = holders::holders_of(&path).map(|holders| format!(", held by {holders}"));
+        let bound = self
+            .unused_bound
+            .map(|option| format!("; {option} bounds the wait"));
+        format!(
+            "waiting for the {} lock on {}{}{}",
+            wait.mode,
+            path.display(),
+            holders.unwrap_or_default(),
+            bound.unwrap_or_default()
+        )
     }
-    GuestWaits(sender).with_filter(filter_fn(is_wait as fn(&Metadata<'_>) -> bool))
 }
 
-impl<S: Subscriber> Layer<S> for GuestWaits {
+/// A wait begins or ends.
+struct Step {
+    begins: bool,
+    lock: String,
+    mode: String,
+}
+
+impl<S: Subscriber> Layer<S> for Messages {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut fields = Fields::default();
         event.record(&mut fields);
@@ -130,9 +131,18 @@ impl<S: Subscriber> Layer<S> for GuestWaits {
             "waited" => false,
             _ => return,
         };
+        let steps = self.steps.get_or_init(|| {
+            let (sender, steps) = mpsc::channel();
+            let settings = self.settings.clone();
+            let thread = thread::Builder::new().spawn(move || settings.tell(&steps));
+            if let Err(error) = thread {
+                eprintln!("clasp: waits are not reported: {error}");
+            }
+            sender
+        });
         let Fields { lock, mode, .. } = fields;
         // If the thread could not be started, nothing is told.
-        let _ = self.0.send(Step { begins, lock, mode });
+        let _ = steps.send(Step { begins, lock, mode });
     }
 }
 

@@ -18,7 +18,6 @@ use std::{
     process::ExitCode,
     time::Duration,
 };
-use tracing::Subscriber;
 use wasmtime::{
     Cache, CacheConfig, Config, Engine, Store, StoreLimits,
     component::{Component, Linker, ResourceTable},
@@ -154,17 +153,14 @@ impl wasmtime_wasi_http::WasiHttpView for State {
 }
 
 impl Run {
-    /// Messages about the waits of the guest.
-    pub(crate) fn waits<S>(&self) -> impl tracing_subscriber::Layer<S> + use<S>
-    where
-        S: Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
-    {
+    /// How the waits of the guest are told.
+    pub(crate) fn waits(&self) -> waiting::Settings {
         let directories = self.locks.iter().map(|l| l.directory.host.clone());
-        let bound = match self.max_wait {
-            Some(_) => "",
-            None => "; --max-wait bounds the wait",
-        };
-        waiting::of_guest(directories.collect(), bound)
+        let mut settings = waiting::Settings::new(directories.collect());
+        if self.max_wait.is_none() {
+            settings.unused_bound = Some("--max-wait");
+        }
+        settings
     }
 
     pub(crate) fn run(self) -> Result<ExitCode> {
