@@ -1,16 +1,14 @@
 //! The book: guides of its own, and the documents of the repository as its reference.
 
-use crate::shell::{cache, capture, cargo, has, root, say, show, target};
+use crate::{
+    shell::{root, say, show, target},
+    tools::MDBOOK,
+};
 use anyhow::{Context, Result, ensure};
 use std::{
-    env::consts::EXE_SUFFIX,
     fs,
     path::{Path, PathBuf},
-    process::Command,
 };
-
-/// What renders it.
-const MDBOOK: &str = "0.4.52";
 
 /// Documents of the repository that are pages of the book, by their page.
 const PAGES: [(&str, &str); 5] = [
@@ -36,15 +34,9 @@ pub(crate) fn build() -> Result<()> {
         let text = fs::read_to_string(root().join(document))?;
         fs::write(sources.join("src").join(page), relinked(document, &text))?;
     }
-    let mdbook = mdbook()?;
+    let mut mdbook = MDBOOK.command()?;
     let out = target().join("book");
-    show(
-        Command::new(mdbook)
-            .arg("build")
-            .arg(&sources)
-            .arg("-d")
-            .arg(&out),
-    )?;
+    show(mdbook.arg("build").arg(&sources).arg("-d").arg(&out))?;
     // Every page that the summary names was rendered.
     for page in pages(&root().join("book/src/SUMMARY.md"))? {
         let html = out.join(page.with_extension("html"));
@@ -107,25 +99,4 @@ pub(crate) fn links(text: &str) -> Vec<String> {
             _ => None,
         })
         .collect()
-}
-
-/// The program, which is installed where CI and users keep what was downloaded.
-fn mdbook() -> Result<PathBuf> {
-    if has("mdbook") {
-        return Ok("mdbook".into());
-    }
-    let tools = cache()?.join("tools");
-    let program = tools.join(format!("bin/mdbook{EXE_SUFFIX}"));
-    if capture(Command::new(&program).arg("--version")).is_err() {
-        say("Installing mdbook");
-        let mut install = cargo("install");
-        install
-            .args(["--quiet", "--locked", "mdbook", "--version", MDBOOK])
-            .args(["--no-default-features", "--root"])
-            .arg(&tools)
-            .arg("--target-dir")
-            .arg(target().join("tools"));
-        show(&mut install)?;
-    }
-    Ok(program)
 }

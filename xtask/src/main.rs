@@ -6,10 +6,12 @@ mod demo;
 mod faults;
 mod guests;
 mod modules;
+mod packages;
 mod reference;
 mod shell;
 mod tidy;
 mod toolchain;
+mod tools;
 mod windows;
 
 use anyhow::Result;
@@ -58,6 +60,14 @@ enum Command {
     Guests,
     /// Render the guides and the reference as a book, into target/book
     Book,
+    /// Check what is published: licences, public items, packages
+    Packages {
+        /// Write the lists of public items
+        #[arg(long)]
+        fix: bool,
+    },
+    /// Build what a release consists of, for this system, into target/release-assets
+    Release,
     /// Check what no compiler checks: layout, copies, generated documents
     Tidy {
         /// Write what can be written instead of complaining
@@ -80,6 +90,8 @@ fn main() -> ExitCode {
         Command::Bench { options } => bench::run(&options),
         Command::Guests => guests::build(),
         Command::Book => book::build(),
+        Command::Packages { fix } => packages::check(fix),
+        Command::Release => packages::release(),
         Command::Tidy { fix } => tidy::run(fix),
     };
     match result {

@@ -1,7 +1,9 @@
 //! Checks of what no compiler checks. Each names what is wrong and what to do.
 
 use crate::{
-    book, modules, reference,
+    book, modules,
+    packages::PUBLISHED,
+    reference,
     shell::{capture, cargo, root, say},
 };
 use anyhow::{Context, Result, bail, ensure};
@@ -29,9 +31,6 @@ const DEPENDENCIES: [(&str, &[&str]); 9] = [
     ("clasp-benches", &["clasp-engine", "clasp-host"]),
     ("xtask", &[]),
 ];
-
-/// Crates that are published.
-const PUBLISHED: [&str; 5] = ["engine", "host", "guest-sdk", "guest-sdk/macros", "cli"];
 
 /// The directory with all unsafe code.
 const UNSAFE: &str = "engine/src/file/sys/";
@@ -99,7 +98,7 @@ fn copies(fix: bool) -> Result<()> {
 /// Crates that are published have the licences, a page of their own, and what a registry
 /// shows.
 fn published(fix: bool) -> Result<()> {
-    for krate in PUBLISHED {
+    for (_, krate) in PUBLISHED {
         for license in ["LICENSE-APACHE", "LICENSE-MIT"] {
             let (original, copy) = (root().join(license), root().join(krate).join(license));
             if fix {
