@@ -25,7 +25,8 @@ impl<G> Request<G> {
         Request { request, guard }
     }
 
-    /// `None` while the request waits. Then, once, its outcome.
+    /// `None` while the request waits. Then its outcome, once; each later call fails with
+    /// [`Other`](crate::ErrorKind::Other).
     pub fn get(&mut self) -> Option<Result<G, Error>> {
         let outcome = self.request.get()?;
         Some(outcome.map(self.guard))

@@ -252,6 +252,10 @@ fn tasks_wait_for_locks() {
         Err(error) => error.clone(),
     };
     assert_eq!(error.kind(), ErrorKind::Timeout);
+    if let Ok(request) = &mut timed {
+        let again = request.get().unwrap().unwrap_err();
+        assert_eq!(again.kind(), ErrorKind::Other, "an outcome is given once");
+    }
     drop(writing);
     block_on(lock.write_async()).unwrap().release().unwrap();
 }

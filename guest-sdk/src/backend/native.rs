@@ -174,7 +174,11 @@ impl Lock {
     ) -> Result<Request, Cause> {
         let (lock, owner) = self.opened()?;
         let acquire = lock.start_acquire(mode.into(), timeout)?;
-        Ok(Request { acquire, owner })
+        Ok(Request {
+            acquire,
+            taken: false,
+            owner,
+        })
     }
 }
 
@@ -237,6 +241,8 @@ impl Guard {
 #[derive(Debug)]
 pub(crate) struct Request {
     acquire: engine::Acquire,
+    /// Whether the outcome was given out, which happens once.
+    taken: bool,
     owner: Arc<Owner>,
 }
 
@@ -249,6 +255,9 @@ impl Request {
             task::{Context, Poll, Waker},
         };
 
+        if self.taken {
+            return Some(Err(taken_before()));
+        }
         if !self.acquire.is_ready() {
             return None;
         }
@@ -260,11 +269,20 @@ impl Request {
 
     #[cfg(feature = "wstd")]
     pub(crate) async fn wait(&mut self) -> Result<Guard, Cause> {
+        if self.taken {
+            return Err(taken_before());
+        }
         let outcome = (&mut self.acquire).await;
         self.ended(outcome)
     }
 
-    fn ended(&self, outcome: Result<engine::Guard, engine::Error>) -> Result<Guard, Cause> {
+    fn ended(&mut self, outcome: Result<engine::Guard, engine::Error>) -> Result<Guard, Cause> {
+        self.taken = true;
         Ok(Guard::new(outcome?, Arc::clone(&self.owner)))
     }
+}
+
+#[cfg(feature = "async")]
+fn taken_before() -> Cause {
+    Cause::new(ErrorKind::Other, "the outcome was taken before")
 }

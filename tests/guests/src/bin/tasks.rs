@@ -30,6 +30,18 @@ fn main() {
         assert_eq!(error.kind(), ErrorKind::Timeout);
         others.await;
         assert_eq!(turns.get(), 5);
+        let mut taken = lock
+            .start_acquire(Some(std::time::Duration::from_millis(1)))
+            .unwrap();
+        let first = loop {
+            match taken.get() {
+                Some(outcome) => break outcome.unwrap_err(),
+                None => Timer::after(Duration::from_millis(1)).wait().await,
+            };
+        };
+        assert_eq!(first.kind(), ErrorKind::Timeout);
+        let again = taken.get().unwrap().unwrap_err();
+        assert_eq!(again.kind(), ErrorKind::Other, "an outcome is given once");
         // A future that is dropped has withdrawn its request.
         let given_up = lock.acquire_async().timeout(Duration::from_millis(5)).await;
         assert!(given_up.is_err());
