@@ -154,11 +154,29 @@ pub(crate) fn release() -> Result<()> {
     let written = root().join("cli/clasp_bin.cdx.json");
     fs::rename(&written, assets.join(format!("{name}.cdx.json")))
         .with_context(|| format!("{} was not written", written.display()))?;
+    remove_other_lists()?;
 
     say("Packing the interface");
     interface(&assets)?;
     checksums(&assets)?;
     say(format!("The release is in {}", assets.display()));
+    Ok(())
+}
+
+/// The program that lists parts does so for every package of the workspace, into its
+/// directory.
+fn remove_other_lists() -> Result<()> {
+    let metadata = capture(cargo("metadata").args(["--no-deps", "--format-version", "1"]))?;
+    let metadata: serde_json::Value = serde_json::from_str(&metadata)?;
+    for package in metadata["packages"].as_array().into_iter().flatten() {
+        let manifest = Path::new(package["manifest_path"].as_str().unwrap_or_default());
+        for entry in fs::read_dir(manifest.parent().context("a manifest has a directory")?)? {
+            let path = entry?.path();
+            if path.to_string_lossy().ends_with(".cdx.json") {
+                fs::remove_file(path)?;
+            }
+        }
+    }
     Ok(())
 }
 
