@@ -52,7 +52,7 @@ pub(crate) fn check(fix: bool) -> Result<()> {
         package.args(["--package", name]);
     }
     // The guest is not in the repository.
-    show(package.args(["--locked", "--no-verify", "--quiet", "--allow-dirty"]))
+    show(package.args(["--locked", "--quiet", "--allow-dirty"]))
 }
 
 /// Compares a library's public items with the list in the repository, so that each change
