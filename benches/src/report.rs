@@ -44,14 +44,14 @@ fn tables(results: &Results) -> Result<String> {
     writeln!(
         text,
         "# Benchmark results\n\n\
-         Written by `cargo xtask bench`, all in one run, on {} x {}, {} GiB, {}, lock files on {}. \
-         Other programs ran on the machine; ratios within a table are what can be \
-         relied on. clasp {}, wasmtime {}.{}\n\n\
+         `cargo xtask bench` wrote this page from one run on {} x {}, {} GiB, {}, with lock files \
+         on {}. Other programs ran on the machine at the same time, so only ratios within a \
+         table are reliable. clasp {}, wasmtime {}.{}\n\n\
          `sync` and `async` are guests in a host with blocking or suspending functions, \
-         `engine` is the engine without wasm, `native` the system calls alone: lock, \
+         `engine` is the engine without wasm. `native` is the system calls alone: lock, \
          fstat, unlock. `-plain` is wasmtime without support for concurrency. `fair` and \
-         `kernel` are the order between hosts; `strict` is `fair` without a tenure: one turn \
-         for each host in line.",
+         `kernel` are the order between hosts; `strict` is `fair` without a tenure: each host \
+         in line gets one turn.",
         machine.processors,
         machine.processor,
         machine.memory_gib,
@@ -73,7 +73,7 @@ fn tables(results: &Results) -> Result<String> {
             "way",
             "ns",
             "of native",
-            "over native, of the other version",
+            "overhead, relative to the other version",
         ],
         results.uncontended.iter().map(pair).collect(),
     )?;
@@ -85,8 +85,8 @@ fn tables(results: &Results) -> Result<String> {
     )?;
     table(
         &mut text,
-        "What a holder does with its lock, beyond the pair (posix); `native` is one `fcntl`, \
-         for the token `fgetxattr` and `fsetxattr`",
+        "Other operations of a holder (posix); `native` is one `fcntl`, and for the token \
+         `fgetxattr` and `fsetxattr`",
         &["step", "way", "ns", "of native"],
         results
             .steps
@@ -103,7 +103,8 @@ fn tables(results: &Results) -> Result<String> {
     )?;
     table(
         &mut text,
-        "Instructions of a pair in user space (callgrind; flock, whose calls valgrind knows)",
+        "Instructions in user space per acquisition and release (callgrind; flock, because \
+         valgrind supports its calls)",
         &["way", "instructions"],
         results
             .instructions
@@ -113,13 +114,14 @@ fn tables(results: &Results) -> Result<String> {
     )?;
     table(
         &mut text,
-        "Two competitors for a lock of one host, without and beside a lock that hangs",
+        "Two owners that compete for one lock in one host, without and beside another lock that \
+         hangs",
         &[
             "host",
             "turns/s without",
             "beside",
             "ratio",
-            "a timeout of 5 ms is late by us, p90, without",
+            "delay of a timeout of 5 ms, us, p90, without",
             "beside",
         ],
         results
@@ -139,8 +141,8 @@ fn tables(results: &Results) -> Result<String> {
     )?;
     table(
         &mut text,
-        "From a release to the turn of a waiting process, us",
-        &["the holder", "way", "p50", "p99", "samples"],
+        "Time from a release to the turn of a waiting process, us",
+        &["what the holder does next", "way", "p50", "p99", "samples"],
         results
             .hand_over
             .iter()
@@ -157,7 +159,7 @@ fn tables(results: &Results) -> Result<String> {
     )?;
     table(
         &mut text,
-        "Processes that want one lock all the time; waits in us",
+        "Processes that request one lock continuously; waits in us",
         &[
             "processes",
             "hold us",
@@ -196,9 +198,10 @@ fn tables(results: &Results) -> Result<String> {
     )?;
     table(
         &mut text,
-        "A foreign program beside three that want the lock all the time (holds of 100 us)",
+        "One other program beside three processes that request the lock continuously (holds of \
+         100 us)",
         &[
-            "foreign",
+            "other program",
             "beside",
             "its turns",
             "their turns",
@@ -244,7 +247,8 @@ fn tables(results: &Results) -> Result<String> {
     )?;
     table(
         &mut text,
-        "One host: guests, guests whose host functions are written by hand over tokio's RwLock (`by-hand`), futures of the engine, and tasks on tokio's RwLock",
+        "One host: guests, guests with hand-written host functions over tokio's RwLock \
+         (`by-hand`), futures of the engine, and tasks that use tokio's RwLock",
         &[
             "mode", "how many", "who", "grants/s", "fewest", "most", "threads",
         ],
@@ -266,7 +270,7 @@ fn tables(results: &Results) -> Result<String> {
     )?;
     table(
         &mut text,
-        "Memory of a request that waits, its store apart",
+        "Memory of a waiting request, without its store",
         &["waiters", "bytes each"],
         results
             .memory
@@ -276,11 +280,11 @@ fn tables(results: &Results) -> Result<String> {
     )?;
     table(
         &mut text,
-        "A small guest, start to end; wasmtime alone has a minimal host and no locks",
+        "A small guest, from start to end; `wasmtime alone` is a minimal host without locks",
         &[
-            "`clasp run`, not compiled before, ms",
-            "compiled before, ms",
-            "wasmtime alone, compiled before, ms",
+            "`clasp run`, component not in the cache, ms",
+            "component in the cache, ms",
+            "wasmtime alone, component in the cache, ms",
             "ratio",
         ],
         results
@@ -298,7 +302,7 @@ fn tables(results: &Results) -> Result<String> {
     )?;
     table(
         &mut text,
-        "A native command under a lock, start to end",
+        "A native command under a lock, from start to end",
         &["`clasp lock FILE true` ms", "`flock FILE true` ms", "ratio"],
         results
             .start
@@ -336,7 +340,8 @@ fn plots(results: &Results, directory: &Path) -> Plotted {
         .collect();
     bars(
         &directory.join("hand-over.svg"),
-        "From a release to a waiting process, the holder asks again at once; p50, us",
+        "From a release to the turn of a waiting process, if the holder requests the lock again \
+         at once; p50, us",
         &busy,
     )?;
     let worst: Vec<_> = results
@@ -400,7 +405,7 @@ fn bars(file: &Path, title: &str, values: &[(String, f64)]) -> Plotted {
     Ok(())
 }
 
-/// Grants in a second by the number of guests.
+/// Grants per second by the number of guests.
 fn lines(results: &Results, file: &Path) -> Plotted {
     let points = |who: &str| -> Vec<(f64, f64)> {
         results
@@ -423,7 +428,7 @@ fn lines(results: &Results, file: &Path) -> Plotted {
     let root = SVGBackend::new(file, (900, 450)).into_drawing_area();
     root.fill(&WHITE)?;
     let mut chart = ChartBuilder::on(&root)
-        .caption("Exclusive grants in a second, one host", ("sans-serif", 18))
+        .caption("Exclusive grants per second, one host", ("sans-serif", 18))
         .margin(10)
         .x_label_area_size(40)
         .y_label_area_size(80)

@@ -17,16 +17,17 @@ use std::{
 #[derive(Args)]
 #[command(after_help = "\
 A lock file can be removed safely only while its lock is held, and only if programs that wait \
-for it notice. Hosts of clasp do: a request that waited goes on with the file that is there \
-then. So `clasp clean` takes the exclusive lock of each file, of both families, and removes the \
+for it notice. Hosts of clasp do: a waiting request continues with the file that then has the \
+name. So `clasp clean` takes the exclusive lock of each file, of both families, and removes the \
 file while it holds the lock.
 
 Most other programs do not notice. One that opened the file before, and locks it afterwards, \
-locks a file that no other program finds any more. Therefore a file that another program has \
-open is left alone, as far as this user may see that: as root, all programs are seen. A program \
-can still open the file at the moment of its removal. Use `clasp clean` where only hosts of \
-clasp use the files, or while the other programs do not run. A program is safe if it compares \
-the open file with the name again once it has the lock, as clasp does.")]
+locks a file that no other program finds any more. Therefore `clasp clean` does not remove a \
+file that another program has open. It can check only programs that this user may inspect; root \
+may inspect all. A program can still open the file at the moment of its removal. Use \
+`clasp clean` where only hosts of clasp use the files, or while the other programs do not run. \
+A program is safe if it compares the open file with the name again once it has the lock, as \
+clasp does.")]
 pub(crate) struct Clean {
     /// List the files and remove none
     #[arg(short = 'n', long)]

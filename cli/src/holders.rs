@@ -63,7 +63,7 @@ impl fmt::Display for Process {
 }
 
 /// A sentence about the processes of other users, if there are any that could not be
-/// looked at.
+/// inspected.
 pub(crate) fn about_hidden(hidden: usize) -> Option<String> {
     let processes = match hidden {
         0 => return None,
@@ -72,9 +72,9 @@ pub(crate) fn about_hidden(hidden: usize) -> Option<String> {
     };
     let advice = match rustix::process::geteuid().is_root() {
         true => "",
-        false => "; as root, all can",
+        false => "; root can inspect all",
     };
-    Some(format!("{processes} could not be looked at{advice}"))
+    Some(format!("{processes} could not be inspected{advice}"))
 }
 
 /// How a lock is held or asked for.
@@ -170,7 +170,7 @@ impl Use {
 #[derive(Debug, Default)]
 pub(crate) struct Found {
     pub(crate) files: HashMap<FileId, Use>,
-    /// Processes of other users, which this one may not look at.
+    /// Processes of other users, which this one may not inspect.
     pub(crate) hidden: usize,
 }
 
@@ -413,7 +413,7 @@ impl Search {
     }
 }
 
-/// A lock of a process that may not be looked at.
+/// A lock of a process that may not be inspected.
 fn add_hidden(used: &mut Use, line: Line) {
     let is_this = |hold: &Hold| {
         let pid = hold.process.as_ref().map(|process| process.pid);

@@ -1,4 +1,4 @@
-//! `clasp lock`: a command under a lock, in the words of flock(1).
+//! `clasp lock`: a command under a lock, with the options of flock(1).
 
 use crate::{durations, grants, waiting};
 use anyhow::{Context, Result};
@@ -83,7 +83,7 @@ pub(crate) struct Lock {
     )]
     command_line: Option<OsString>,
 
-    /// Tell what happens
+    /// Print what happens
     #[arg(long)]
     verbose: bool,
 

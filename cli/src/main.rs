@@ -45,7 +45,7 @@ struct Arguments {
 enum Command {
     /// Run a component; the exit code is that of the component
     Run(Box<run::Run>),
-    /// Run a native command while a lock is held, in the words of flock(1)
+    /// Run a native command while a lock is held, with the options of flock(1)
     Lock(lock::Lock),
     /// Show who holds locks, and who waits for them
     #[cfg(target_os = "linux")]

@@ -17,8 +17,8 @@ use std::{
 #[derive(Args)]
 #[command(after_help = "\
 `clasp status` reads /proc and takes no lock, so it costs the processes that use the locks \
-nothing. For processes of other users it needs root: without, it reports their locks without \
-their names, and it cannot see all of their waits.
+nothing. It needs root to inspect processes of other users. Without root it reports their locks \
+but not their names, and it cannot see all of their waits.
 
 Programs that wait in the kernel have no order. The hosts of clasp that wait are listed in the \
 order in which they will get the lock. Each user has an order of its own; root sees those of all \
@@ -54,7 +54,7 @@ struct Row {
 #[derive(Serialize)]
 struct Report {
     files: Vec<Row>,
-    /// Processes that this user may not look at.
+    /// Processes that this user may not inspect.
     hidden_processes: usize,
 }
 
@@ -180,7 +180,7 @@ fn held(holds: &[Hold]) -> Vec<String> {
     for hold in holds {
         let process = match &hold.process {
             Some(process) => process.to_string(),
-            None => "a process that this user may not look at".into(),
+            None => "a process that this user may not inspect".into(),
         };
         let holder = format!("{:<10} {process}", hold.mode.to_string());
         let how = match hold.end {

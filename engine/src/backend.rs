@@ -25,7 +25,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-/// What a lock is, whatever it was called (S3).
+/// The identity of a lock, whatever name it was opened by (S3).
 ///
 /// Two resources with equal identities are the same lock. Equal locks with
 /// different identities lose order and deadlock detection, never exclusion, so a
@@ -146,7 +146,8 @@ pub trait Space: Send + Sync + 'static {
 pub struct Caps {
     /// An operation that does not wait ends at once: `start` answers it with
     /// [`Started::Done`]. It cannot hang, except for [`Op::Token`], which may write to
-    /// a disk. A server, or a file system that may hang, has not this.
+    /// a disk. A server, or a file system that may hang, does not have this
+    /// capability.
     pub immediate: bool,
     /// Hosts that wait have an order: [`Op::Lock`] and [`Op::Join`] go behind
     /// the hosts in line unless they are `ahead`.
@@ -232,8 +233,8 @@ pub enum Answer {
 pub struct Reply {
     /// How it ended.
     pub answer: Answer,
-    /// Of a granted [`Op::Lock`]: what [`Sink::lost`] will name. Zero if the
-    /// lock cannot be lost; otherwise greater than all before it.
+    /// For a granted [`Op::Lock`]: the epoch that [`Sink::lost`] would report.
+    /// Zero if the lock cannot be lost; otherwise greater than all before it.
     pub epoch: u64,
     /// Of a granted [`Op::Lock`]: how long this host may go on with the lock
     /// while others are in line. `None` for the engine's own bound.
@@ -321,9 +322,9 @@ pub trait Pending: Send + Sync {
 
 /// An operation that runs on a thread of the engine.
 pub trait Blocking: Pending {
-    /// Whether [`cancel`](Pending::cancel) brings a thread back that carries the
-    /// operation out. Otherwise the thread is not that of a request, which is told
-    /// of its timeout in any case.
+    /// Whether [`cancel`](Pending::cancel) makes the thread that carries out the
+    /// operation return. If not, the engine uses a helper thread, so that a
+    /// timeout is still reported to the request.
     fn comes_back(&self) -> bool {
         true
     }
@@ -356,9 +357,10 @@ pub trait Sink: Send + Sync {
     /// A pending operation has ended.
     fn done(&self, id: OpId, result: Result<Reply, Error>);
 
-    /// The lock that was granted with `epoch` is lost, and with it all before.
-    /// The resource holds nothing of it any more. A back end reports it after
-    /// the grant of that epoch; if the two race, in any order.
+    /// The lock that was granted with `epoch` is lost, and so are all locks
+    /// with earlier epochs. The resource holds nothing of it any more. A back
+    /// end reports it after the grant of that epoch; if the two race, in any
+    /// order.
     fn lost(&self, epoch: u64, why: Error);
 }
 

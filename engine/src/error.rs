@@ -4,9 +4,9 @@ use std::{borrow::Cow, fmt};
 
 /// What went wrong, in the cases a guest can tell apart.
 ///
-/// The list is that of `error-code` in the WIT package, with
-/// [`WouldBlock`](ErrorKind::WouldBlock) beside it, for which the interface has
-/// an empty answer. It is complete, so a `match` on it needs no wildcard.
+/// The list is that of `error-code` in the WIT package, plus
+/// [`WouldBlock`](ErrorKind::WouldBlock), for which the interface returns
+/// `none`. It is complete, so a `match` on it needs no wildcard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
     /// A try: another request holds the lock or waits for it.
@@ -43,8 +43,8 @@ pub enum ErrorKind {
     Closed,
     /// The name of the lock leads to another file, or to none (S11).
     Replaced,
-    /// What keeps the lock has taken it away, for example since a lease has run
-    /// out.
+    /// The back end has revoked the lock, for example because a lease has
+    /// expired.
     Lost,
     /// An input/output error.
     Io,
@@ -53,9 +53,9 @@ pub enum ErrorKind {
 impl ErrorKind {
     fn text(self) -> &'static str {
         match self {
-            ErrorKind::WouldBlock => "the lock is held or waited for",
+            ErrorKind::WouldBlock => "another request holds the lock or waits for it",
             ErrorKind::Timeout => "timed out while waiting for the lock",
-            ErrorKind::Deadlock => "waiting for the lock could never end",
+            ErrorKind::Deadlock => "the wait for the lock would never end",
             ErrorKind::Access => "the operating system denies access to the lock file",
             ErrorKind::ReadOnly => "only shared locks are granted here",
             ErrorKind::NotPermitted => "not permitted by the policy of the host",
@@ -75,11 +75,11 @@ impl ErrorKind {
     }
 }
 
-/// Why a lock operation failed: a [kind](ErrorKind) and, where it helps, what
-/// exactly the matter was.
+/// Why a lock operation failed: a [kind](ErrorKind) and, where they help,
+/// details.
 ///
-/// The detail is for the host's logs; it may name things that a guest must not
-/// learn (S17).
+/// The details are for the host's logs; they may name things that a guest must
+/// not learn (S17).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
     kind: ErrorKind,
@@ -87,7 +87,7 @@ pub struct Error {
 }
 
 impl Error {
-    /// An error of a kind with what exactly the matter was.
+    /// An error of a kind, with details.
     #[cold]
     pub fn new(kind: ErrorKind, detail: impl Into<Cow<'static, str>>) -> Error {
         Error {
@@ -101,7 +101,7 @@ impl Error {
         self.kind
     }
 
-    /// What exactly the matter was, for the host's logs.
+    /// The details, for the host's logs.
     pub fn detail(&self) -> Option<&str> {
         self.detail.as_deref()
     }

@@ -22,12 +22,12 @@
 //!
 //! # What this crate does not do
 //!
-//! - It does not keep anyone from using a file without its lock.
+//! - It does not prevent programs from using a file without its lock.
 //! - It does not promise an order to programs that do not use it, or to hosts
 //!   of different users; see [`file::Order`].
 //! - It does not survive `fork`: the child has the descriptors of its parent,
-//!   and what it releases, it releases for both. Start other programs as
-//!   `std::process::Command` does.
+//!   and if the child releases a lock, the parent loses it. Start other
+//!   programs as `std::process::Command` does.
 //! - It does not limit how long a lock is held.
 //! - It knows nothing of WebAssembly; `clasp-host` does.
 #![doc(test(attr(deny(warnings))))]

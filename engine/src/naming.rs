@@ -1,5 +1,5 @@
-//! Where the name of a lock leads: to the lock that was opened, or to another
-//! one that stands in its place by now (S11).
+//! Which lock a name refers to: the lock that was opened, or another lock that
+//! has replaced it (S11).
 
 use crate::{
     Error, ErrorKind, LockName, Mode,
@@ -24,8 +24,8 @@ const CHECK_ACQUISITIONS: u32 = 64;
 /// this has its name checked each time.
 const CHECK_INTERVAL_MS: u64 = 100;
 
-/// How often one request follows a lock that is replaced under it. More is no
-/// maintenance but a program that replaces files in a loop.
+/// How often one request follows a lock that is replaced under it. If it
+/// happens more often, a program replaces files in a loop.
 const REOPEN_LIMIT: usize = 64;
 
 /// A lock that a name has led to.
@@ -198,7 +198,8 @@ impl Named {
     fn reopen(&self, stale: &Arc<Target>) -> Result<(), Error> {
         tracing::debug!(target: "clasp::file", lock = %self.name, "the lock was replaced, opening the new one");
         stale.entry().retire_if_unlinked();
-        // What is still in use beside this call goes on to count.
+        // If other calls still use the old lock, it continues to count against
+        // the quota.
         let in_use = Arc::strong_count(stale) > 2 && stale.former.get().is_none();
         let permit = match in_use {
             true => Some(self.account.open_locks.take()?),
@@ -248,9 +249,9 @@ impl Named {
     /// Whether a request may wait for this lock, or use it after a wait: it still
     /// has a name and, if a look-up is due, this one leads to it.
     ///
-    /// A lock that guests of this host hand to each other is looked at here alone.
-    /// The link count costs a quarter of a look-up, and tells of files that were
-    /// removed or replaced by a rename.
+    /// If guests of this host hand a lock to each other, only this function checks
+    /// its name. The link count costs a quarter of a look-up, and tells of files
+    /// that were removed or replaced by a rename.
     pub(crate) fn is_current(&self, target: &Target) -> Result<bool, Error> {
         let entry = target.entry();
         if !entry.immediate || self.is_due(entry) {

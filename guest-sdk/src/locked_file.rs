@@ -13,8 +13,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How often a file is opened again that others replace meanwhile. More is no
-/// maintenance but a program that replaces the file in a loop.
+/// How often a file is opened again that others replace meanwhile. If it
+/// happens more often, a program replaces the file in a loop.
 const REOPEN_LIMIT: usize = 64;
 
 /// A file that is open while its own lock is held.
@@ -34,10 +34,10 @@ const REOPEN_LIMIT: usize = 64;
 /// ```
 ///
 /// Use it for files that are changed in place. Programs that replace a file by another,
-/// with a rename, need a lock file beside it: the lock of the old file excludes no one
-/// from the new. On Windows the first byte of a locked file can be neither read nor
-/// written by another handle, this one included, so a lock file is needed there as
-/// well.
+/// with a rename, need a lock file beside it: a lock on the old file does not exclude
+/// programs that open the new one. On Windows the first byte of a locked file can be
+/// neither read nor written by another handle, this one included, so a lock file is
+/// needed there as well.
 #[derive(Debug)]
 pub struct LockedFile {
     // Closed before the lock is released.

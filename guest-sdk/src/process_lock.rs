@@ -125,8 +125,8 @@ impl InterProcessLock {
         self.0.last_touched()
     }
 
-    /// Starts to take the lock, and goes on. The place in the queue is taken before
-    /// this returns.
+    /// Starts to acquire the lock and does not wait for it. The request has its
+    /// place in the queue before this returns.
     ///
     /// # Errors
     /// As [`acquire`](Self::acquire), as far as that is known at once.
@@ -143,7 +143,8 @@ impl InterProcessLock {
     /// future withdraws the request.
     ///
     /// # Errors
-    /// As [`acquire`](Self::acquire), [`Deadlock`](crate::ErrorKind::Deadlock) apart.
+    /// As [`acquire`](Self::acquire), except
+    /// [`Deadlock`](crate::ErrorKind::Deadlock).
     #[cfg(feature = "wstd")]
     pub async fn acquire_async(&self) -> Result<InterProcessGuard, Error> {
         self.start_acquire(None)?.wait().await

@@ -142,8 +142,8 @@ impl InterProcessReaderWriterLock {
         self.0.last_touched()
     }
 
-    /// Starts to take a shared lock, and goes on. The place in the queue is taken
-    /// before this returns.
+    /// Starts to acquire a shared lock and does not wait for it. The request has
+    /// its place in the queue before this returns.
     ///
     /// # Errors
     /// As [`read`](Self::read), as far as that is known at once.
@@ -156,8 +156,8 @@ impl InterProcessReaderWriterLock {
         Ok(Request::new(request, InterProcessReadGuard))
     }
 
-    /// Starts to take the exclusive lock, and goes on. The place in the queue is taken
-    /// before this returns.
+    /// Starts to acquire the exclusive lock and does not wait for it. The request has
+    /// its place in the queue before this returns.
     ///
     /// # Errors
     /// As [`write`](Self::write), as far as that is known at once.
@@ -174,7 +174,8 @@ impl InterProcessReaderWriterLock {
     /// future withdraws the request.
     ///
     /// # Errors
-    /// As [`read`](Self::read), [`Deadlock`](crate::ErrorKind::Deadlock) apart.
+    /// As [`read`](Self::read), except
+    /// [`Deadlock`](crate::ErrorKind::Deadlock).
     #[cfg(feature = "wstd")]
     pub async fn read_async(&self) -> Result<InterProcessReadGuard, Error> {
         self.start_read(None)?.wait().await
@@ -184,7 +185,8 @@ impl InterProcessReaderWriterLock {
     /// Dropping the future withdraws the request.
     ///
     /// # Errors
-    /// As [`write`](Self::write), [`Deadlock`](crate::ErrorKind::Deadlock) apart.
+    /// As [`write`](Self::write), except
+    /// [`Deadlock`](crate::ErrorKind::Deadlock).
     #[cfg(feature = "wstd")]
     pub async fn write_async(&self) -> Result<InterProcessWriteGuard, Error> {
         self.start_write(None)?.wait().await
@@ -199,9 +201,9 @@ pub struct InterProcessReadGuard(RawGuard);
 guard!(InterProcessReadGuard);
 
 impl InterProcessReadGuard {
-    /// Turns the shared lock into an exclusive one, at once or not at all: not if there
-    /// is another holder. An upgrade never waits, since of two holders that waited for
-    /// each other neither would ever get the lock. It passes requests that wait.
+    /// Turns the shared lock into an exclusive one at once, or fails if there is
+    /// another holder. An upgrade never waits, because two holders that wait to upgrade
+    /// would wait for each other. It overtakes waiting requests.
     ///
     /// ```no_run
     /// # use clasp_guest::InterProcessReaderWriterLock;

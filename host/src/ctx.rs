@@ -9,9 +9,9 @@ use std::{io, path::Path};
 
 /// A directory in which a guest may take locks, and how.
 ///
-/// The default: both modes, the family and the order that are the operating
-/// system's first ([`Posix`](Family::Posix) and [`Fair`](Order::Fair) on Linux),
-/// lock files are created on demand, not on network file systems.
+/// By default it grants both modes, with the default family and order of the
+/// operating system ([`Posix`](Family::Posix) and [`Fair`](Order::Fair) on
+/// Linux). Lock files are created on demand. Network file systems are refused.
 ///
 /// A host that makes a store for each request opens a directory once, and clones
 /// this for each store.
@@ -84,7 +84,7 @@ impl Lockspace {
 
 /// Builds a [`LocksCtx`].
 ///
-/// Building takes nothing out of it: a builder that is kept builds a context for
+/// `build` does not consume the builder, so one builder can build a context for
 /// each store.
 #[derive(Debug, Clone)]
 pub struct LocksCtxBuilder {
@@ -121,8 +121,8 @@ impl LocksCtxBuilder {
     }
 
     /// Grants a directory under a path of the guest, as WASI preopens do:
-    /// `/data`, `locks`, or `.` for the guest's current directory. Of nested
-    /// paths the longest that matches counts; of equal ones the last.
+    /// `/data`, `locks`, or `.` for the guest's current directory. If several
+    /// paths match, the longest applies; if several are equal, the last one.
     ///
     /// If the guest can also write to the directory through WASI, both should
     /// use the same guest path, so that a lock and a file of the same path are

@@ -24,8 +24,8 @@ pub(crate) fn run(options: &[String]) -> Result<()> {
     show(demo.args(options))
 }
 
-/// A Python with fasteners, in a virtual environment of its own; `None`, with
-/// a word about it, if there cannot be one. Tests find it by the same path.
+/// A Python with fasteners, in a virtual environment of its own; `None`, with a
+/// message, if it cannot be provided. Tests find it by the same path.
 pub(crate) fn python() -> Option<PathBuf> {
     python_with(&[FASTENERS])
 }

@@ -1,5 +1,5 @@
-//! Checks the checkers: plants a fault in a copy of the engine and sees that the
-//! test which is to find it fails.
+//! Checks the tests: plants a fault in a copy of the engine, and checks that the
+//! test that must find it fails.
 
 use crate::shell::{capture, cargo, root, say, target};
 use anyhow::{Context, Result, bail, ensure};
@@ -230,7 +230,7 @@ fn run(copy: &Path, test: &str) -> Result<()> {
     let output = bounded.output().context("cannot start timeout(1)")?;
     let told = String::from_utf8_lossy(&output.stdout);
     if output.status.success() {
-        bail!("{test} passes: it does not find it");
+        bail!("{test} passes, although it must find the fault");
     }
     ensure!(
         told.contains("running 1 test"),

@@ -36,9 +36,9 @@ pub(crate) fn cargo(subcommand: &str) -> Command {
     command
 }
 
-/// This cargo for all packages that are for this system. The benchmarks compare
-/// with what Linux has; and Windows cannot replace a program that runs, which
-/// this one does.
+/// This cargo for all packages that are for this system. The benchmarks need
+/// programs and calls of Linux. Windows cannot replace a running program, and
+/// xtask itself is running.
 pub(crate) fn workspace(subcommand: &str) -> Command {
     let mut command = cargo(subcommand);
     command.args(["--workspace", "--all-features"]);

@@ -112,7 +112,7 @@ fn published(fix: bool) -> Result<()> {
         let readme = fs::read_to_string(root().join(krate).join("README.md"))?;
         ensure!(
             readme.lines().count() > 3,
-            "{krate}/README.md says too little to a reader who has found the crate"
+            "{krate}/README.md is too short to describe the crate to a new reader"
         );
         let manifest = fs::read_to_string(root().join(krate).join("Cargo.toml"))?;
         for field in ["description", "license", "readme", "keywords", "categories"] {
@@ -180,7 +180,8 @@ fn dependencies(_: bool) -> Result<()> {
             );
             ensure!(
                 (name, on) != ("clasp-guest", "clasp-engine") || is_native(dependency),
-                "clasp-guest must not depend on clasp-engine in wasm: there the host has it"
+                "clasp-guest must not depend on clasp-engine in wasm: there the host provides \
+                 the engine"
             );
         }
     }

@@ -36,7 +36,7 @@ pub(crate) struct Demo {
     #[arg(long, value_name = "PYTHON")]
     python: Option<PathBuf>,
 
-    /// Seconds with and seconds without locks
+    /// Duration of each half, without and with locks, in seconds
     #[arg(long, default_value_t = 3.0, value_parser = seconds)]
     seconds: f64,
 

@@ -69,7 +69,9 @@ fn stop(timeout: Duration, engine: &Engine, locks: &LocksHandle, ended: &Receive
     engine.increment_epoch();
     locks.close();
     if passes(GRACE) {
-        eprintln!("clasp: stopped by --timeout, in a call that does not end");
+        eprintln!(
+            "clasp: stopped by --timeout; the guest was in a call that cannot be interrupted"
+        );
         std::process::exit(TIMED_OUT.into());
     }
     true

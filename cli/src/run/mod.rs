@@ -222,8 +222,8 @@ impl Run {
             false => " (for HTTP, add --http)",
         };
         format!(
-            "{} is not a command of WASI 0.2, or imports what `clasp run` does not have{advice}; \
-             --invoke calls a function of a component that is not a command",
+            "{} is not a command of WASI 0.2, or it imports something that `clasp run` does not \
+             provide{advice}; if it is not a command, use --invoke to call one of its functions",
             self.app.display()
         )
     }
@@ -349,8 +349,8 @@ fn component(engine: &Engine, app: &Path) -> Result<Component> {
     }
     if Engine::detect_precompiled(&bytes).is_some() {
         bail!(
-            "{} is precompiled, and `clasp run` does not run machine code that it has not \
-             compiled itself; run the component, whose code is kept after the first run",
+            "{} is precompiled, and `clasp run` runs only machine code that it has compiled \
+             itself; run the component instead: its code is cached after the first run",
             app.display()
         );
     }

@@ -21,9 +21,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long a try may take that meets an operation under way, or a back end
-/// whose operations take their time. Longer than a round trip to a server,
-/// short enough for an answer that was expected at once.
+/// The longest time for a try if an operation is under way, or if operations of
+/// the back end take long. It is longer than a round trip to a server, and
+/// short enough for a call that should return at once.
 const TRY_LIMIT: Duration = Duration::from_secs(1);
 
 /// How often one request moves to another lock; see [`replaced_too_often`].
@@ -106,7 +106,7 @@ impl Acquire {
 
     /// A try that cannot be answered at once.
     pub(super) fn try_later(share: Share, mode: Mode, on_thread: bool) -> Result<Acquire, Error> {
-        let why = "the lock was not answered for within a second";
+        let why = "the back end did not answer within a second";
         let ends = Some(Ends {
             at: Instant::now() + TRY_LIMIT,
             with: Error::new(ErrorKind::Unavailable, why),

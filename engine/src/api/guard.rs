@@ -31,7 +31,8 @@ impl Guard {
         Guard { held, mode, share }
     }
 
-    /// How the lock is held or, once it is not any more, was held.
+    /// The mode in which the lock is held or, if it is no longer held, was
+    /// held.
     pub fn mode(&self) -> Mode {
         let entry = self.held.target.entry();
         entry.mode_of(self.held.hold).unwrap_or(self.mode)
@@ -67,7 +68,8 @@ impl Guard {
         }
     }
 
-    /// Releases the lock and says what [`check`](Guard::check) says at its end.
+    /// Releases the lock and returns what [`check`](Guard::check) returns at
+    /// that time.
     ///
     /// # Errors
     /// As `check`. The lock is released in any case.
@@ -75,9 +77,9 @@ impl Guard {
         self.check()
     }
 
-    /// A future that ends when the lock is held no more: since this guard was
-    /// dropped, its owner was closed, or the back end has lost the lock.
-    /// [`check`](Guard::check) says which.
+    /// A future that completes when the lock is no longer held, because this
+    /// guard was dropped, its owner was closed, or the back end has lost the
+    /// lock. [`check`](Guard::check) says which.
     ///
     /// A file that was replaced does not end it, since the lock is still held.
     pub fn loss(&self) -> Loss {
@@ -102,9 +104,9 @@ impl Guard {
         self.downgraded(outcome)
     }
 
-    /// As [`downgrade`](Guard::downgrade), but suspends a task where the back end
-    /// takes its time. If the future is dropped, the lock may be converted all the
-    /// same.
+    /// As [`downgrade`](Guard::downgrade), but suspends the task if the back end
+    /// does not answer at once. If the future is dropped, the lock may be
+    /// converted all the same.
     ///
     /// # Errors
     /// As `downgrade`.
@@ -123,10 +125,10 @@ impl Guard {
         }
     }
 
-    /// Converts a shared lock into an exclusive one, at once or not at all
-    /// (S10): `false` if another holds it shared, and the lock is held shared
-    /// then. It passes requests that wait, since it would make them wait for ever
-    /// otherwise. An exclusive one stays as it is.
+    /// Converts a shared lock into an exclusive one, at once or not at all (S10):
+    /// `false` if another holds it shared, and the lock is held shared then. It
+    /// overtakes waiting requests, because they wait for this hold to end. An
+    /// exclusive one stays as it is.
     ///
     /// # Errors
     /// [`Unsupported`](ErrorKind::Unsupported) where the family has no such
@@ -140,9 +142,9 @@ impl Guard {
         self.upgraded(outcome)
     }
 
-    /// As [`try_upgrade`](Guard::try_upgrade), but suspends a task where the back end
-    /// takes its time. If the future is dropped, the lock may be converted all the
-    /// same.
+    /// As [`try_upgrade`](Guard::try_upgrade), but suspends the task if the back end
+    /// does not answer at once. If the future is dropped, the lock may be converted
+    /// all the same.
     ///
     /// # Errors
     /// As `try_upgrade`.
@@ -187,8 +189,8 @@ impl Guard {
         self.drawn(outcome)
     }
 
-    /// As [`token`](Guard::token), but suspends a task where the back end takes its
-    /// time.
+    /// As [`token`](Guard::token), but suspends the task if the back end does not
+    /// answer at once.
     ///
     /// # Errors
     /// As `token`.
@@ -228,10 +230,11 @@ impl Guard {
         self.held.target.entry().touch()
     }
 
-    /// A descriptor that programs which this process starts inherit, and the lock with
-    /// it: unless this guard is dropped, which unlocks, the lock is held until the last
-    /// copy of the descriptor is closed. A process that is to leave the lock to such a
-    /// program ends, or executes it, without dropping the guard.
+    /// A descriptor for programs that this process starts: they inherit it, and the
+    /// lock with it. The lock is held until the last copy of the descriptor is closed,
+    /// or until this guard is dropped, which unlocks. To leave the lock to such a
+    /// program, end this process, or execute the program in it, without dropping the
+    /// guard.
     ///
     /// # Errors
     /// [`Unsupported`](ErrorKind::Unsupported) where a lock belongs to no descriptor,

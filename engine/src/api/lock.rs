@@ -70,8 +70,8 @@ impl Lock {
         }
     }
 
-    /// As [`try_acquire`](Lock::try_acquire), but suspends a task where that
-    /// waits, and gives way to other tasks now and then.
+    /// As [`try_acquire`](Lock::try_acquire), but suspends the task if it has
+    /// to wait, and yields to other tasks at intervals.
     ///
     /// # Errors
     /// As `try_acquire`.
@@ -85,8 +85,9 @@ impl Lock {
         }
     }
 
-    /// Takes the lock and blocks its owner: until the future has ended, the
-    /// owner is taken to do nothing else, so that deadlocks can be told.
+    /// Acquires the lock and blocks its owner. Until the future has ended, the
+    /// engine assumes that the owner does nothing else, so that it can detect
+    /// deadlocks.
     ///
     /// `None` waits for as long as the limits allow, zero tries once. Dropping
     /// the future withdraws the request.

@@ -72,9 +72,9 @@ impl LockManager {
         owner
     }
 
-    /// What all owners hold and wait for now, for the operator: the names in it are
-    /// none of a guest's business. The owners are looked at one after the other, so
-    /// a lock that changes hands meanwhile may be missing or be there twice.
+    /// What all owners hold and wait for now, for the operator: do not show the
+    /// names in it to a guest. The owners are looked at one after the other, so a
+    /// lock that changes hands meanwhile may be missing or be there twice.
     pub fn snapshot(&self) -> Vec<LockUse> {
         let owners: Vec<_> = self.owners.lock().all.clone();
         let owners = owners.iter().filter_map(Weak::upgrade);
@@ -82,8 +82,8 @@ impl LockManager {
     }
 
     /// The last 32 requests that were refused with
-    /// [`ErrorKind::Deadlock`](crate::ErrorKind::Deadlock), the oldest first. For the operator: the names
-    /// in it are none of a guest's business.
+    /// [`ErrorKind::Deadlock`](crate::ErrorKind::Deadlock), the oldest first. For the
+    /// operator: do not show the names in it to a guest.
     pub fn deadlocks(&self) -> Vec<Deadlock> {
         self.host.deadlocks.recent()
     }

@@ -66,7 +66,8 @@ impl Owner {
         self.0.account.is_closed()
     }
 
-    /// Locks that are held or waited for, the open ones apart.
+    /// The number of locks that are held or waited for. Locks that are only
+    /// open do not count.
     pub fn in_use(&self) -> usize {
         self.0.account.held_locks.used()
     }

@@ -54,7 +54,7 @@ pub(crate) enum FileSystem {
 /// never written or truncated, and they are never removed. Names are resolved by `cap-std`,
 /// which keeps them below the directory, symlinks included.
 ///
-/// Clones are the same place, with options of their own.
+/// A clone refers to the same directory and has its own options.
 #[derive(Debug, Clone)]
 pub struct FileSpace {
     dir: Arc<Dir>,
@@ -95,8 +95,8 @@ impl FileSpace {
         self
     }
 
-    /// In which order hosts get a lock. Where a file is opened through grants
-    /// of different orders, that of the first counts in this host.
+    /// In which order hosts get a lock. If this host opens a file through
+    /// grants with different orders, the order of the first grant applies.
     pub fn order(mut self, order: Order) -> FileSpace {
         self.order = order;
         self
@@ -113,8 +113,8 @@ impl FileSpace {
     /// known to be local, where any request may hang, `flock` may be `fcntl`
     /// underneath, and a server decides.
     ///
-    /// Waits for such a lock run on helper threads, and their timeouts are told
-    /// whatever the file system does. But the name of the lock is looked up on the
+    /// Waits for such a lock run on helper threads, so a timeout is reported even
+    /// if the file system hangs. But the name of the lock is looked up on the
     /// calling thread, which hangs for as long as the file system does not answer.
     /// Other locks are not affected.
     pub fn network(mut self, network: bool) -> FileSpace {
@@ -122,8 +122,8 @@ impl FileSpace {
         self
     }
 
-    /// Whether directories can be locked, which the family `flock` can: flock(1) users do
-    /// it. A guest of `clasp-host` never can (S12).
+    /// Whether directories can be locked, as users of flock(1) do. Only the family
+    /// `flock` supports this. A guest of `clasp-host` never can (S12).
     pub fn directories(mut self, directories: bool) -> FileSpace {
         self.directories = directories;
         self
@@ -132,9 +132,9 @@ impl FileSpace {
     /// The permissions of lock files that are created, less the umask: `0o666`
     /// unless set. They have no meaning on Windows.
     ///
-    /// Every user who may open a lock file, for reading only too, can hold its
-    /// lock for as long as they like. Set `0o600`, or `0o660` for a group, where
-    /// not all users of the machine are trusted with that.
+    /// Every user who may open a lock file, even only for reading, can hold its
+    /// lock for any time. If you do not trust all users of the machine with
+    /// this, set `0o600`, or `0o660` for a group.
     pub fn creation_mode(mut self, mode: u32) -> FileSpace {
         self.mode = mode;
         self

@@ -16,11 +16,12 @@ use std::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Open locks. Each costs the host a descriptor, and up to three more from
-    /// the first time that it is waited for; the default of 256 leaves several
-    /// guests room below the usual hard limit, one below the usual soft limit
-    /// of 1,024. A lock file that was replaced while it is held counts beside
-    /// the one in its place, until it is released.
+    /// Open locks. Each uses one descriptor of the host, and up to three more
+    /// once a request has waited for it. With the default of 256, the locks of
+    /// one guest use at most 1,024 descriptors, which is the usual soft limit,
+    /// and several guests stay below the usual hard limit. A lock file that was
+    /// replaced while it is held counts beside the one in its place, until it
+    /// is released.
     pub open_locks: usize,
     /// Lock files created, over the life of the owner. The default is 10,000: enough
     /// for a guest with a lock for each record, too few to use up the inodes of a file
@@ -181,7 +182,7 @@ impl Quota {
     fn exceeded(&self) -> Error {
         Error::new(
             self.kind,
-            format!("{} {} are in use, the limit", self.limit, self.what),
+            format!("the limit of {} {} is reached", self.limit, self.what),
         )
     }
 

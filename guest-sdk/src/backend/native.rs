@@ -1,8 +1,8 @@
 //! The engine, in this process.
 //!
-//! A thread is here what a component is in a host: it is what is blocked as one. So
-//! each thread has an owner of its own, and opens a lock for itself when it first uses
-//! it. A guard that is sent to another thread counts as its first thread's.
+//! A wait blocks a component in a host, and a thread here. Therefore each thread has a
+//! separate owner, and opens a lock for itself when it first uses it. A guard that is
+//! sent to another thread still counts as held by the thread that acquired it.
 
 use super::Mode;
 use crate::error::{Cause, ErrorKind};

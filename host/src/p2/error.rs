@@ -6,8 +6,8 @@ use wasmtime::component::ResourceTableError;
 /// Why a host function failed: with an error for the guest, or with a trap.
 #[derive(Debug)]
 pub enum CallError {
-    /// The guest is answered the error's kind. Its details stay here: they may name
-    /// what a guest must not learn.
+    /// The guest receives the kind of the error. The details stay in the host,
+    /// because they may contain what a guest must not learn.
     Answer(Error),
     /// The guest has used a handle that the canonical ABI would not have let it use.
     Trap(wasmtime::Error),

@@ -102,7 +102,7 @@ pub(crate) fn ensure(target: Target) -> Result<Toolchain> {
             match capture(Command::new("rustup").args(["target", "add", triple])) {
                 Ok(_) => return Ok(installed),
                 Err(error) => say(format!(
-                    "rustup could not add the target, packages have to do: {error}"
+                    "rustup could not add the target, using packages instead: {error}"
                 )),
             }
         }
