@@ -51,6 +51,16 @@ pub enum Identity {
     },
 }
 
+/// As `device:inode` of a file, and `realm/lock` of a name.
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Identity::File { device, inode, .. } => write!(f, "{device}:{inode}"),
+            Identity::Named { realm, lock } => write!(f, "{realm}/{lock}"),
+        }
+    }
+}
+
 /// Which requests a resource is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {

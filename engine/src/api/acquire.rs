@@ -272,6 +272,7 @@ impl Waiting {
                         owner = %self.lock.account().label,
                         lock = %self.lock.name(),
                         mode = %self.mode,
+                        id = %target.entry().identity,
                         "waiting"
                     );
                     return Ok(());

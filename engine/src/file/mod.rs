@@ -63,6 +63,7 @@ pub struct FileSpace {
     create: bool,
     network: bool,
     directories: bool,
+    write: bool,
     mode: u32,
     /// Tells files of different spaces apart where inode numbers do not.
     number: u64,
@@ -83,6 +84,7 @@ impl FileSpace {
             create: true,
             network: false,
             directories: false,
+            write: true,
             mode: 0o666,
             number: NUMBERS.fetch_add(1, Ordering::Relaxed),
             devices: Arc::default(),
@@ -129,6 +131,14 @@ impl FileSpace {
         self
     }
 
+    /// Whether files that exist are opened for writing, if that is permitted; the default
+    /// is yes. Without, the family `flock` takes any lock, and the others shared locks
+    /// only. Linux does not execute a program whose file is open for writing.
+    pub fn write(mut self, write: bool) -> FileSpace {
+        self.write = write;
+        self
+    }
+
     /// The permissions of lock files that are created, less the umask: `0o666`
     /// unless set. They have no meaning on Windows.
     ///
@@ -153,8 +163,12 @@ impl FileSpace {
         creation: &mut Creation,
     ) -> Result<(File, Access), Error> {
         if access == Access::Any {
-            match self.dir.open_with(name.as_path(), &writable()) {
-                Ok(file) => return Ok((file, Access::Any)),
+            let (options, access) = match self.write {
+                true => (writable(), Access::Any),
+                false => (readable(), Access::Shared),
+            };
+            match self.dir.open_with(name.as_path(), &options) {
+                Ok(file) => return Ok((file, access)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound && self.create => {
                     creation.check()?;
                     self.check_parent(name)?;
@@ -167,9 +181,7 @@ impl FileSpace {
                 Err(error) => return Err(translate(&error)),
             }
         }
-        let file = self
-            .dir
-            .open_with(name.as_path(), open_options().read(true));
+        let file = self.dir.open_with(name.as_path(), &readable());
         Ok((translated(file)?, Access::Shared))
     }
 
@@ -257,6 +269,13 @@ fn is_identified((_, inode): sys::Numbers, kind: FileSystem) -> bool {
 fn line(device: u64, inode: u128) -> Option<Line> {
     let (number, region) = fair::region(device, inode);
     Some(Line::new(sys::order_file(number)?, region))
+}
+
+/// Options to open a file for shared requests, and for all of the family `flock`.
+fn readable() -> OpenOptions {
+    let mut options = open_options();
+    options.read(true);
+    options
 }
 
 /// Options to open a file for any request.

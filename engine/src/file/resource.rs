@@ -209,6 +209,8 @@ struct WaitState {
     cancelled: Option<bool>,
     /// What the thread is in.
     call: Option<Arc<dyn Call>>,
+    /// The wait is for the turn of this host.
+    for_turn: bool,
 }
 
 /// Why a wait goes no further.
@@ -349,10 +351,13 @@ impl<K: Kernel> Wait<K> {
                 return Ok(tried);
             }
         }
-        if let Some(line) = &description.line
-            && let Some(reply) = self.wait_for_turn(line)?
-        {
-            return Ok(reply);
+        if let Some(line) = &description.line {
+            self.state.lock().for_turn = true;
+            let passed = self.wait_for_turn(line);
+            self.state.lock().for_turn = false;
+            if let Some(reply) = passed? {
+                return Ok(reply);
+            }
         }
         if self.joins {
             return Ok(match description.kernel.is_linked()? {
@@ -404,7 +409,10 @@ impl<K: Kernel> Pending for Wait<K> {
     }
 
     fn sweep(&self) {
-        if let Some(call) = &self.state.lock().call {
+        let state = self.state.lock();
+        // A wait for the lock itself has its place among native programs in the kernel's
+        // queue, and would lose it.
+        if let Some(call) = state.call.as_ref().filter(|_| state.for_turn) {
             call.interrupt();
         }
     }
@@ -448,7 +456,13 @@ impl Pending for ByItself {
 mod tests {
     use super::*;
     use crate::ErrorKind;
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::{
+        sync::{
+            atomic::{AtomicBool, AtomicUsize, Ordering},
+            mpsc::{Receiver, Sender, channel},
+        },
+        thread,
+    };
 
     /// A kernel with one lock, whose file cannot be looked at or unlocked when it is
     /// told so.
@@ -550,5 +564,80 @@ mod tests {
             let started = file.start(OpId(1), op, &sink);
             assert!(matches!(started, Started::Blocking(_)), "{op:?}");
         }
+    }
+
+    /// A lock that another process holds until the test says otherwise.
+    struct Held(Arc<HeldCall>);
+
+    struct HeldCall {
+        begun: Sender<()>,
+        release: Mutex<Receiver<()>>,
+        interrupted: AtomicUsize,
+    }
+
+    impl Kernel for Held {
+        fn try_lock(&self, _: Mode) -> Result<bool, Error> {
+            Ok(false)
+        }
+
+        fn unlock(&self) -> Result<(), Error> {
+            Ok(())
+        }
+
+        fn is_free(&self) -> Result<bool, Error> {
+            Ok(false)
+        }
+
+        fn is_linked(&self) -> Result<bool, Error> {
+            Ok(true)
+        }
+
+        fn wait(&self, _: Mode) -> Result<Arc<dyn Call>, Error> {
+            Ok(Arc::clone(&self.0) as Arc<dyn Call>)
+        }
+    }
+
+    impl Call for HeldCall {
+        fn run(&self) -> Result<Waited, Error> {
+            self.begun.send(()).unwrap();
+            self.release.lock().recv().unwrap();
+            Ok(Waited::Granted)
+        }
+
+        fn cancel(&self) -> Cancel {
+            Cancel::Requested
+        }
+
+        fn interrupt(&self) {
+            self.interrupted.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Beside native programs the kernel's queue decides, whose places an interruption
+    /// would give away.
+    #[test]
+    fn a_wait_for_the_lock_itself_is_not_interrupted() {
+        let (begun, has_begun) = channel();
+        let (release, released) = channel();
+        let call = Arc::new(HeldCall {
+            begun,
+            release: Mutex::new(released),
+            interrupted: AtomicUsize::new(0),
+        });
+        let LockFile(description) = LockFile::new(Held(Arc::clone(&call)), None, Access::Any);
+        let wait = Arc::new(Wait {
+            description,
+            mode: Mode::Exclusive,
+            joins: false,
+            tries: false,
+            state: Mutex::default(),
+        });
+        let waiting = Arc::clone(&wait);
+        let thread = thread::spawn(move || waiting.run().unwrap().answer);
+        has_begun.recv().unwrap();
+        wait.sweep();
+        release.send(()).unwrap();
+        assert_eq!(thread.join().unwrap(), Answer::Granted);
+        assert_eq!(call.interrupted.load(Ordering::Relaxed), 0);
     }
 }
