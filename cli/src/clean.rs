@@ -2,32 +2,47 @@
 
 use crate::{
     grants,
-    holders::{self, FileId},
+    holders::{self, FileId, Found},
+    output::{self, say},
 };
 use anyhow::{Context, Result, ensure};
 use cap_std::{ambient_authority, fs::Dir};
 use clap::Args;
-use clasp_host::{ErrorKind, FileSpace, Grant, Limits, LockManager, Mode, engine::Owner};
+use clasp_host::{
+    ErrorKind, FileSpace, Grant, Limits, LockManager, Mode,
+    engine::{Guard, Owner},
+};
 use std::{
-    fs, io,
+    ffi::OsString,
+    io,
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
+/// Files whose locks are held at the same time, so that one look at all processes serves for
+/// them.
+const BATCH: usize = 64;
+
 #[derive(Args)]
 #[command(after_help = "\
-A lock file can be removed safely only while its lock is held, and only if programs that wait \
-for it notice. Hosts of clasp do: a waiting request continues with the file that then has the \
-name. So `clasp clean` takes the exclusive lock of each file, of both families, and removes the \
-file while it holds the lock.
+A lock file can be removed safely only while its lock is held, and only if waiting programs \
+notice the removal. Hosts of clasp do: a waiting request continues with the file that has the \
+name then. Therefore `clasp clean` takes the exclusive lock of each file, of both families, \
+before it removes the file.
 
-Most other programs do not notice. One that opened the file before, and locks it afterwards, \
+Most other programs do not notice. If one opened the file before, and locks it afterwards, it \
 locks a file that no other program finds any more. Therefore `clasp clean` does not remove a \
-file that another program has open. It can check only programs that this user may inspect; root \
-may inspect all. A program can still open the file at the moment of its removal. Use \
-`clasp clean` where only hosts of clasp use the files, or while the other programs do not run. \
-A program is safe if it compares the open file with the name again once it has the lock, as \
-clasp does.")]
+file that another program has open, as far as it can see: root sees the processes of all users, \
+and no process sees those outside its container. A program can still open the file at the \
+moment of its removal. Use `clasp clean` where only hosts of clasp use the files, or while the \
+other programs do not run. A program is safe if it compares the open file with the name again \
+once it has the lock, as clasp does.
+
+Some files keep a state: the time of the last run of a periodic job, and the last fencing \
+token. They are kept unless --state is given. Without its file, a job runs again at once.
+
+Do not use `clasp clean` for files that are locks because they exist, such as the `index.lock` \
+of git.")]
 pub(crate) struct Clean {
     /// List the files and remove none
     #[arg(short = 'n', long)]
@@ -45,105 +60,185 @@ pub(crate) struct Clean {
     #[arg(long)]
     open: bool,
 
+    /// Remove files that keep the time of a job or a fencing token, too
+    #[arg(long)]
+    state: bool,
+
     /// The directory; directories in it are not entered
     #[arg(value_name = "DIR")]
     directory: PathBuf,
 }
 
-/// What became of a file.
-enum Outcome {
-    Removed,
-    Kept(String),
+/// A file whose lock is held.
+struct Candidate {
+    name: OsString,
+    id: FileId,
+    guard: Guard,
+}
+
+/// What was done so far.
+#[derive(Default)]
+struct Done {
+    removed: usize,
+    kept: usize,
+    failed: bool,
+    hidden: usize,
 }
 
 impl Clean {
     pub(crate) fn run(self) -> Result<ExitCode> {
-        let cannot = || format!("cannot read {}", self.directory.display());
+        let cannot = || format!("cannot read {}", output::path(&self.directory));
         ensure!(self.directory.is_dir(), "{}: not a directory", cannot());
-        let files = holders::files_in(&self.directory).with_context(cannot)?;
         let dir =
             Dir::open_ambient_dir(&self.directory, ambient_authority()).with_context(cannot)?;
-        let space = FileSpace::new(dir)
+        let mut names = Vec::new();
+        for entry in dir.entries().with_context(cannot)? {
+            let name = entry.with_context(cannot)?.file_name();
+            if self.pattern.matches(&name.to_string_lossy()) {
+                names.push(name);
+            }
+        }
+        names.sort();
+        let space = FileSpace::new(dir.try_clone().with_context(cannot)?)
             .family(grants::widest_family())
             .create(false);
         let grant = Grant::new(space.into_space());
         let owner = LockManager::global().labelled_owner("clasp clean", Limits::default());
-        let files: Vec<_> = files
-            .into_iter()
-            .filter_map(|(path, id)| {
-                let name = path.file_name()?.to_str()?.to_owned();
-                self.pattern.matches(&name).then_some((path, id, name))
-            })
-            .collect();
-        let ids: Vec<FileId> = files.iter().map(|(_, id, _)| *id).collect();
-        let found = holders::search(&ids).context("cannot read /proc")?;
-        let (mut removed, mut kept) = (0, 0);
-        for (path, id, name) in files {
-            let openers = found.files.get(&id).map(|used| used.openers.clone());
-            let openers = openers.unwrap_or_default();
-            let outcome = match openers.first() {
-                Some(opener) if !self.open => Outcome::Kept(format!("open in {opener}")),
-                _ => self.clean(&owner, &grant, &name, &path)?,
-            };
-            match outcome {
-                Outcome::Removed => {
-                    removed += 1;
-                    let verb = if self.dry_run {
-                        "would remove"
-                    } else {
-                        "removed"
-                    };
-                    println!("{verb} {}", path.display());
-                }
-                Outcome::Kept(why) => {
-                    kept += 1;
-                    println!("kept {}: {why}", path.display());
+
+        let mut done = Done::default();
+        for names in names.chunks(BATCH) {
+            let mut candidates = Vec::new();
+            for name in names {
+                match self.candidate(&owner, &grant, &dir, name) {
+                    Ok(candidate) => candidates.push(candidate),
+                    Err(why) => self.kept(&mut done, name, &why)?,
                 }
             }
+            // After their locks were taken, so that it sees all that use them.
+            let files = candidates.iter().map(|c| (c.id, self.directory.as_path()));
+            let found = holders::search(files).context("cannot read /proc")?;
+            done.hidden = found.hidden;
+            for candidate in candidates {
+                self.clean(&mut done, &dir, &found, &candidate)?;
+            }
         }
-        let verb = if self.dry_run {
-            "would be removed"
-        } else {
-            "removed"
+        let verb = match self.dry_run {
+            true => "would be removed",
+            false => "removed",
         };
-        println!("{removed} {verb}, {kept} kept");
-        if let Some(hidden) = holders::about_hidden(found.hidden) {
-            println!("{hidden}");
+        output::print(format!("{} {verb}, {} kept\n", done.removed, done.kept))?;
+        if let Some(hidden) = holders::about_hidden(done.hidden) {
+            output::print(format!("{hidden}\n"))?;
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(match done.failed {
+            true => ExitCode::FAILURE,
+            false => ExitCode::SUCCESS,
+        })
     }
 
-    fn clean(&self, owner: &Owner, grant: &Grant, name: &str, path: &Path) -> Result<Outcome> {
-        let kept = |why: &str| Ok(Outcome::Kept(why.into()));
-        let lock = match owner.open(grant, name) {
-            Ok(lock) => lock,
-            Err(error) => return kept(&error.to_string()),
-        };
-        let guard = match lock.try_acquire(Mode::Exclusive) {
-            Ok(guard) => guard,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return kept("locked"),
-            Err(error) => return kept(&error.to_string()),
-        };
-        // From here on, what the name leads to is the file whose lock is held.
-        match guard.check() {
-            Ok(()) => {}
-            Err(error) => return kept(&error.to_string()),
+    /// Takes the lock of a file; answers otherwise why the file is kept.
+    fn candidate(
+        &self,
+        owner: &Owner,
+        grant: &Grant,
+        dir: &Dir,
+        name: &OsString,
+    ) -> Result<Candidate, String> {
+        let utf8 = name.to_str().ok_or("its name is not UTF-8")?;
+        let found = dir.symlink_metadata(name).map_err(|e| e.to_string())?;
+        if !found.is_file() {
+            return Err("not a regular file".into());
         }
-        let length = match fs::symlink_metadata(path) {
-            Ok(found) if found.is_file() => found.len(),
-            Ok(_) => return kept("not a regular file"),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return kept("gone"),
-            Err(error) => return kept(&error.to_string()),
-        };
-        if length > 0 && !self.not_empty {
-            return kept("not empty; --not-empty removes it");
+        let lock = owner.open(grant, utf8).map_err(|e| e.to_string())?;
+        let guard = lock
+            .try_acquire(Mode::Exclusive)
+            .map_err(|error| match error.kind() {
+                ErrorKind::WouldBlock => "locked".into(),
+                _ => error.to_string(),
+            })?;
+        if !self.state && lock.last_touched().is_ok_and(|time| time.is_some()) {
+            return Err("keeps the time of a job; --state removes it".into());
         }
-        if self.dry_run {
-            return Ok(Outcome::Removed);
+        if !self.state && has_token(dir, name) {
+            return Err("keeps a fencing token; --state removes it".into());
         }
-        fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))?;
-        // Now it is released, and a request that waits sees that it was removed.
-        drop(guard);
-        Ok(Outcome::Removed)
+        let id = FileId::from(&found);
+        Ok(Candidate {
+            name: name.clone(),
+            id,
+            guard,
+        })
     }
+
+    /// Removes a file whose lock is held, unless there is a reason not to.
+    fn clean(&self, done: &mut Done, dir: &Dir, found: &Found, file: &Candidate) -> Result<()> {
+        let name = &file.name;
+        if let Err(why) = self.may_be_removed(dir, found, file) {
+            return self.kept(done, name, &why);
+        }
+        let verb = match self.dry_run {
+            true => "would remove",
+            false => "removed",
+        };
+        // The lock is released after this, and a request that waits sees that the file was
+        // removed.
+        if !self.dry_run
+            && let Err(error) = dir.remove_file(name)
+        {
+            done.failed = true;
+            say!("cannot remove {}: {error}", self.path(name));
+            return self.kept(done, name, "cannot be removed");
+        }
+        done.removed += 1;
+        output::print(format!("{verb} {}\n", self.path(name)))?;
+        Ok(())
+    }
+
+    fn may_be_removed(&self, dir: &Dir, found: &Found, file: &Candidate) -> Result<(), String> {
+        let own = std::process::id();
+        let openers = found.files.get(&file.id).map(|used| &used.openers);
+        let mut openers = openers.into_iter().flatten();
+        if let Some(opener) = openers.find(|process| process.pid != own)
+            && !self.open
+        {
+            return Err(format!("open in {opener}"));
+        }
+        // From here on, what the name leads to is the file whose lock is held.
+        file.guard.check().map_err(|error| error.to_string())?;
+        let now = match dir.symlink_metadata(&file.name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err("gone".into()),
+            now => now.map_err(|error| error.to_string())?,
+        };
+        if FileId::from(&now) != file.id {
+            return Err("replaced".into());
+        }
+        if now.len() > 0 && !self.not_empty {
+            return Err("not empty; --not-empty removes it".into());
+        }
+        if cap_std::fs::MetadataExt::nlink(&now) > 1 {
+            return Err("has another name, a hard link, by which it is locked as well".into());
+        }
+        Ok(())
+    }
+
+    fn kept(&self, done: &mut Done, name: &OsString, why: &str) -> Result<()> {
+        done.kept += 1;
+        output::print(format!("kept {}: {why}\n", self.path(name)))?;
+        Ok(())
+    }
+
+    fn path(&self, name: &OsString) -> String {
+        output::path(&self.directory.join(Path::new(name)))
+    }
+}
+
+/// Whether a token was drawn for the lock (S13).
+fn has_token(dir: &Dir, name: &OsString) -> bool {
+    let file = match dir.open(name) {
+        Ok(file) => file,
+        Err(_) => return false,
+    };
+    let mut nothing: [u8; 0] = [];
+    // With no room for it, the length is answered.
+    rustix::fs::fgetxattr(file, "user.clasp.token", &mut nothing).is_ok_and(|length| length > 0)
 }

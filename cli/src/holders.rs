@@ -10,7 +10,7 @@
 use clasp_host::engine::file::{WaitingLine, waiting_lines};
 use serde::Serialize;
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt, fs,
     io::{self, Read},
     ops::RangeInclusive,
@@ -29,14 +29,67 @@ impl FileId {
     pub(crate) fn of(path: &Path) -> io::Result<FileId> {
         fs::metadata(path).map(|found| FileId::from(&found))
     }
+}
 
-    /// As `/proc/locks` writes it.
-    fn in_locks(self) -> String {
-        let (major, minor) = (
-            rustix::fs::major(self.device),
-            rustix::fs::minor(self.device),
-        );
-        format!("{major:02x}:{minor:02x}:{}", self.inode)
+/// Whether a path leads to the file that the engine reports as `id`.
+pub(crate) fn is(path: &Path, id: &str) -> bool {
+    FileId::of(path).is_ok_and(|file| format!("{}:{}", file.device, file.inode) == id)
+}
+
+/// Devices as `/proc/locks` writes them. On overlayfs and btrfs they are not those of the
+/// files, but of the mounted file systems.
+#[derive(Default)]
+struct Devices(HashMap<u64, String>);
+
+impl Devices {
+    /// The file as `/proc/locks` writes it.
+    fn in_locks(&mut self, file: FileId, path: &Path) -> String {
+        let device = self
+            .0
+            .entry(file.device)
+            .or_insert_with(|| mounted(path).unwrap_or_else(|| written(file.device)));
+        format!("{device}:{}", file.inode)
+    }
+}
+
+fn written(device: u64) -> String {
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    format!("{major:02x}:{minor:02x}")
+}
+
+/// The device of the file system that is mounted where a path leads.
+fn mounted(path: &Path) -> Option<String> {
+    use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+
+    let found = statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID).ok()?;
+    let mount = found.stx_mnt_id.to_string();
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    // Such as `36 35 98:0 / /mnt rw - ext4 /dev/sda1 rw`.
+    let mut lines = mounts.lines().map(str::split_whitespace);
+    let device = lines.find_map(|mut words| (words.next()? == mount).then(|| words.nth(1))?)?;
+    let (major, minor) = device.split_once(':')?;
+    Some(written(rustix::fs::makedev(
+        major.parse().ok()?,
+        minor.parse().ok()?,
+    )))
+}
+
+/// Whether `/proc` shows the processes of the whole machine, and not those of a container
+/// only.
+pub(crate) fn sees_the_machine() -> bool {
+    /// The number of the first PID namespace, which is part of the kernel's interface.
+    const FIRST: &str = "pid:[4026531836]";
+    fs::read_link("/proc/self/ns/pid").is_ok_and(|namespace| namespace == Path::new(FIRST))
+}
+
+impl From<&cap_std::fs::Metadata> for FileId {
+    fn from(found: &cap_std::fs::Metadata) -> FileId {
+        use cap_std::fs::MetadataExt;
+
+        FileId {
+            device: found.dev(),
+            inode: found.ino(),
+        }
     }
 }
 
@@ -62,19 +115,22 @@ impl fmt::Display for Process {
     }
 }
 
-/// A sentence about the processes of other users, if there are any that could not be
-/// inspected.
+/// A sentence about processes that could not be inspected, if there may be any.
 pub(crate) fn about_hidden(hidden: usize) -> Option<String> {
     let processes = match hidden {
-        0 => return None,
-        1 => "1 process".to_owned(),
-        more => format!("{more} processes"),
+        0 => None,
+        1 => Some("1 process".to_owned()),
+        more => Some(format!("{more} processes")),
     };
     let advice = match rustix::process::geteuid().is_root() {
         true => "",
         false => "; root can inspect all",
     };
-    Some(format!("{processes} could not be inspected{advice}"))
+    let hidden = processes.map(|some| format!("{some} could not be inspected{advice}"));
+    let outside = (!sees_the_machine())
+        .then(|| "processes outside this container could not be inspected".to_owned());
+    let sentences: Vec<_> = [hidden, outside].into_iter().flatten().collect();
+    (!sentences.is_empty()).then(|| sentences.join("\n"))
 }
 
 /// How a lock is held or asked for.
@@ -125,6 +181,10 @@ pub(crate) struct Hold {
     pub(crate) process: Option<Process>,
     pub(crate) kind: Kind,
     pub(crate) mode: Mode,
+    /// The process that took it, if the kernel tells. A process that has inherited the lock
+    /// is another.
+    #[serde(skip)]
+    taker: Option<u32>,
     /// The first byte.
     pub(crate) start: u64,
     /// The last byte; `None` for all up to the end of the file.
@@ -155,7 +215,7 @@ pub(crate) struct Use {
     pub(crate) queue: Vec<Wait>,
     /// Processes that wait in the kernel and have no place in that order.
     pub(crate) waiters: Vec<Wait>,
-    /// Processes that have the file open and none of this.
+    /// Processes that have the file open.
     #[serde(skip)]
     pub(crate) openers: Vec<Process>,
 }
@@ -172,6 +232,13 @@ pub(crate) struct Found {
     pub(crate) files: HashMap<FileId, Use>,
     /// Processes of other users, which this one may not inspect.
     pub(crate) hidden: usize,
+}
+
+impl Found {
+    /// Whether a lock that was not found is not held.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.hidden == 0 && sees_the_machine()
+    }
 }
 
 /// A line of `/proc/locks` or of `fdinfo`.
@@ -239,18 +306,28 @@ struct Search {
     places: HashMap<FileId, Vec<(Place, Wait)>>,
     /// Processes seen to wait in a call, by lock file.
     calling: HashMap<FileId, Vec<Process>>,
+    /// The inodes of lock files and order files.
+    inodes: HashSet<u64>,
+    /// Processes whose descriptors were seen.
+    seen: HashSet<u32>,
 }
 
 /// Looks at all processes for these files.
-pub(crate) fn search(files: &[FileId]) -> io::Result<Found> {
+pub(crate) fn search<'a>(files: impl Iterator<Item = (FileId, &'a Path)>) -> io::Result<Found> {
+    let mut devices = Devices::default();
+    let mut written = HashMap::new();
     let mut search = Search {
         found: Found::default(),
         lines: HashMap::new(),
         places: HashMap::new(),
         calling: HashMap::new(),
+        inodes: HashSet::new(),
+        seen: HashSet::new(),
     };
-    for file in files {
-        search.found.files.insert(*file, Use::default());
+    for (file, path) in files {
+        written.insert(devices.in_locks(file, path), file);
+        search.inodes.insert(file.inode);
+        search.found.files.insert(file, Use::default());
         let lines = waiting_lines(file.device, file.inode);
         for (at, line) in lines.into_iter().enumerate() {
             let WaitingLine {
@@ -263,8 +340,9 @@ pub(crate) fn search(files: &[FileId]) -> io::Result<Found> {
             let places = Places {
                 line: at,
                 bytes: places,
-                of: *file,
+                of: file,
             };
+            search.inodes.insert(inode);
             search.lines.entry(order).or_default().push(places);
         }
     }
@@ -274,7 +352,10 @@ pub(crate) fn search(files: &[FileId]) -> io::Result<Found> {
             search.look_at(pid);
         }
     }
-    search.finish(&fs::read_to_string("/proc/locks").unwrap_or_default());
+    search.finish(
+        &written,
+        &fs::read_to_string("/proc/locks").unwrap_or_default(),
+    );
     Ok(search.found)
 }
 
@@ -288,6 +369,7 @@ impl Search {
                 return;
             }
         };
+        self.seen.insert(pid);
         // Descriptors that lead to one of the files.
         let mut open = HashMap::new();
         let mut process = None;
@@ -304,14 +386,12 @@ impl Search {
             };
             let process = process.get_or_insert_with(|| describe(pid)).clone();
             let locks = info.lines().filter_map(|line| line.strip_prefix("lock:"));
-            let mut holds = false;
             for line in locks.filter_map(Line::parse) {
-                holds = true;
                 self.hold(file, &line, &process);
             }
             if let Some(used) = self.found.files.get_mut(&file) {
                 open.insert(descriptor, file);
-                if !holds && !used.openers.contains(&process) {
+                if !used.openers.contains(&process) {
                     used.openers.push(process);
                 }
             }
@@ -324,10 +404,11 @@ impl Search {
     /// The file that a descriptor leads to, if it is one that is looked for.
     fn file(&self, pid: u32, descriptor: u64, info: &str) -> Option<FileId> {
         let inode = info.lines().find_map(|line| line.strip_prefix("ino:"));
+        let inode = inode.and_then(|inode| inode.trim().parse().ok());
         // Not every descriptor is asked what it leads to: that may hang on a dead server.
-        let is = |file: &FileId| inode.is_none_or(|inode| inode.trim().parse() == Ok(file.inode));
-        let mut all = self.found.files.keys().chain(self.lines.keys());
-        all.any(is).then_some(())?;
+        inode
+            .is_none_or(|inode| self.inodes.contains(&inode))
+            .then_some(())?;
         let file = FileId::of(Path::new(&format!("/proc/{pid}/fd/{descriptor}"))).ok()?;
         let known = self.found.files.contains_key(&file) || self.lines.contains_key(&file);
         known.then_some(file)
@@ -353,6 +434,7 @@ impl Search {
                 process: Some(process.clone()),
                 kind: line.kind,
                 mode: line.mode,
+                taker: line.pid,
                 start: line.start,
                 end: line.end,
             };
@@ -378,22 +460,18 @@ impl Search {
     }
 
     /// Puts together what was found.
-    fn finish(&mut self, locks: &str) {
-        let mut named: HashMap<String, FileId> = HashMap::new();
-        for file in self.found.files.keys() {
-            named.insert(file.in_locks(), *file);
-        }
+    fn finish(&mut self, files: &HashMap<String, FileId>, locks: &str) {
         let mut waits: HashMap<FileId, Vec<Line>> = HashMap::new();
         let mut held: HashMap<FileId, Vec<Line>> = HashMap::new();
         for line in locks.lines().filter_map(Line::parse) {
-            if let Some(file) = named.get(&line.file) {
+            if let Some(file) = files.get(&line.file) {
                 let of = if line.waits { &mut waits } else { &mut held };
                 of.entry(*file).or_default().push(line);
             }
         }
         for (file, used) in &mut self.found.files {
             for line in held.remove(file).unwrap_or_default() {
-                add_hidden(used, line);
+                add_hidden(used, line, &self.seen);
             }
             let mut places = self.places.remove(file).unwrap_or_default();
             places.sort_by_key(|(at, _)| *at);
@@ -403,32 +481,29 @@ impl Search {
             let waits = waits.remove(file).unwrap_or_default();
             let calling = self.calling.remove(file).unwrap_or_default();
             used.waiters = waiters(&waits, calling, &used.queue);
-
-            let waiting = used.queue.iter().chain(&used.waiters);
-            let waiting = waiting.map(|wait| &wait.process);
-            let named = used.holders.iter().map(|hold| &hold.process).chain(waiting);
-            let named: Vec<u32> = named.flatten().map(|process| process.pid).collect();
-            used.openers.retain(|process| !named.contains(&process.pid));
         }
     }
 }
 
-/// A lock of a process that may not be inspected.
-fn add_hidden(used: &mut Use, line: Line) {
+/// A lock of a process that may not be inspected. The process that took it, which the kernel
+/// names, holds it no more if its descriptors were seen: another has inherited the lock then.
+fn add_hidden(used: &mut Use, line: Line, seen: &HashSet<u32>) {
     let is_this = |hold: &Hold| {
-        let pid = hold.process.as_ref().map(|process| process.pid);
         (hold.kind, hold.mode, hold.start, hold.end) == (line.kind, line.mode, line.start, line.end)
-            && (line.pid.is_none() || pid == line.pid)
+            && hold.taker == line.pid
     };
-    if !used.holders.iter().any(is_this) {
-        used.holders.push(Hold {
-            process: line.pid.map(describe),
-            kind: line.kind,
-            mode: line.mode,
-            start: line.start,
-            end: line.end,
-        });
+    if used.holders.iter().any(is_this) {
+        return;
     }
+    let may_hold = |pid: &u32| !seen.contains(pid) && Path::new(&format!("/proc/{pid}")).exists();
+    used.holders.push(Hold {
+        process: line.pid.filter(may_hold).map(describe),
+        kind: line.kind,
+        mode: line.mode,
+        taker: line.pid,
+        start: line.start,
+        end: line.end,
+    });
 }
 
 /// The waits of processes that have no place in the queue.
@@ -524,14 +599,14 @@ fn describe(pid: u32) -> Process {
 /// The holders of a file in words, for a message: `1234 python3 job.py`.
 pub(crate) fn holders_of(path: &Path) -> Option<String> {
     let file = FileId::of(path).ok()?;
-    let found = search(&[file]).ok()?;
+    let found = search([(file, path)].into_iter()).ok()?;
     let own = std::process::id();
     let mut names = Vec::new();
     for hold in &found.files.get(&file)?.holders {
         let name = match &hold.process {
             Some(process) if process.pid == own => continue,
             Some(process) => process.to_string(),
-            None => "a process that only root can see".to_owned(),
+            None => "a process that this user may not inspect".to_owned(),
         };
         if !names.contains(&name) {
             names.push(name);
@@ -545,8 +620,13 @@ pub(crate) fn files_in(directory: &Path) -> io::Result<Vec<(PathBuf, FileId)>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
-        if entry.file_type()?.is_file() {
-            files.push((entry.path(), FileId::from(&entry.metadata()?)));
+        // A file may have been removed meanwhile.
+        let found = match entry.metadata() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            found => found?,
+        };
+        if found.is_file() {
+            files.push((entry.path(), FileId::from(&found)));
         }
     }
     files.sort_by(|(one, _), (other, _)| one.cmp(other));
@@ -592,14 +672,10 @@ mod tests {
     fn a_lock_of_a_process_that_cannot_be_seen_is_listed() {
         let mut used = Use::default();
         let parse = |text| Line::parse(text).unwrap();
-        add_hidden(
-            &mut used,
-            parse("1: OFDLCK ADVISORY WRITE -1 08:01:131 0 EOF"),
-        );
-        add_hidden(
-            &mut used,
-            parse("1: OFDLCK ADVISORY WRITE -1 08:01:131 0 EOF"),
-        );
+        for _ in 0..2 {
+            let line = parse("1: OFDLCK ADVISORY WRITE -1 08:01:131 0 EOF");
+            add_hidden(&mut used, line, &HashSet::new());
+        }
         assert_eq!(used.holders.len(), 1);
         assert_eq!(used.holders[0].process, None);
         assert!(used.holders[0].is_whole_file());

@@ -13,6 +13,7 @@ mod holders;
 mod holders;
 mod lock;
 mod manual;
+mod output;
 mod run;
 #[cfg(target_os = "linux")]
 mod status;
@@ -93,7 +94,7 @@ fn main() -> ExitCode {
         Command::Man(manual) => manual.run::<Arguments>(),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("clasp: {error:#}");
+        output::say!("{error:#}");
         ExitCode::FAILURE
     })
 }

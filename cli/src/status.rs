@@ -1,15 +1,18 @@
 //! `clasp status`: who holds locks, and who waits for them.
 
-use crate::holders::{self, FileId, Found, Hold, Use, Wait};
+use crate::{
+    holders::{self, FileId, Found, Hold, Use, Wait},
+    output::{self, say},
+};
 use anyhow::{Context, Result};
 use clap::Args;
 use serde::Serialize;
 use std::{
     fmt::Write as _,
-    io::{self, IsTerminal, Write},
-    path::PathBuf,
+    io::{self, ErrorKind, IsTerminal},
+    path::{Path, PathBuf},
     process::ExitCode,
-    sync::mpsc,
+    sync::mpsc::{self, Sender},
     thread,
     time::Duration,
 };
@@ -34,7 +37,7 @@ pub(crate) struct Status {
     watch: bool,
 
     /// Directory in which the hosts keep their order; the default is that of this user
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", env = "CLASP_ORDER_DIR")]
     order_dir: Option<PathBuf>,
 
     /// A lock file, or a directory whose files are looked at
@@ -45,17 +48,28 @@ pub(crate) struct Status {
 /// What is printed for one file.
 #[derive(Serialize)]
 struct Row {
+    #[serde(serialize_with = "text")]
     path: PathBuf,
     #[serde(flatten)]
     used: Use,
+}
+
+/// A path may be other than UTF-8, which JSON cannot be.
+fn text<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.to_string_lossy())
 }
 
 /// What is printed at one time.
 #[derive(Serialize)]
 struct Report {
     files: Vec<Row>,
+    /// Paths that do not exist.
+    #[serde(skip)]
+    missing: Vec<PathBuf>,
     /// Processes that this user may not inspect.
     hidden_processes: usize,
+    /// Whether a lock that is not listed is not held.
+    complete: bool,
 }
 
 impl Status {
@@ -65,46 +79,31 @@ impl Status {
                 .with_context(|| format!("cannot open {}", directory.display()))?;
         }
         if !self.watch {
-            print!("{}", self.text(&self.report()?)?);
-            return Ok(ExitCode::SUCCESS);
-        }
-        let (quit, quits) = mpsc::channel();
-        if io::stdin().is_terminal() {
-            let quit = quit.clone();
-            thread::spawn(move || {
-                let mut line = String::new();
-                while io::stdin()
-                    .read_line(&mut line)
-                    .is_ok_and(|length| length > 0)
-                {
-                    if line.trim().eq_ignore_ascii_case("q") {
-                        let _ = quit.send(());
-                        return;
-                    }
-                    line.clear();
-                }
+            let report = self.report()?;
+            output::print(self.text(&report)?)?;
+            for path in &report.missing {
+                say!("{} does not exist", output::path(path));
+            }
+            return Ok(match report.missing.is_empty() {
+                true => ExitCode::SUCCESS,
+                false => ExitCode::FAILURE,
             });
         }
         let clears = io::stdout().is_terminal() && !self.json;
+        let (quit, quits) = mpsc::channel();
+        // In the background, reading from the terminal would stop the process.
+        if clears && io::stdin().is_terminal() {
+            wait_for_key(quit.clone());
+        }
         loop {
             let text = self.text(&self.report()?)?;
-            let mut screen = String::new();
-            if clears {
-                screen.push_str("\x1b[H\x1b[2J");
-            }
-            screen.push_str(&text);
-            if clears {
-                screen.push_str("\nq and Enter, or Ctrl-C, to quit\n");
-            }
-            let mut out = io::stdout().lock();
-            if out
-                .write_all(screen.as_bytes())
-                .and_then(|()| out.flush())
-                .is_err()
-            {
+            let screen = match clears {
+                true => format!("\x1b[H\x1b[2J{text}\nq and Enter, or Ctrl-C, to quit\n"),
+                false => text,
+            };
+            if !output::print(screen)? {
                 return Ok(ExitCode::SUCCESS);
             }
-            drop(out);
             if quits.recv_timeout(Duration::from_secs(1)).is_ok() {
                 return Ok(ExitCode::SUCCESS);
             }
@@ -113,23 +112,29 @@ impl Status {
 
     fn report(&self) -> Result<Report> {
         let mut files: Vec<(PathBuf, FileId, bool)> = Vec::new();
+        let mut missing = Vec::new();
         for path in &self.paths {
-            let cannot = || format!("cannot look at {}", path.display());
+            let cannot = || format!("cannot look at {}", output::path(path));
+            let id = match FileId::of(path) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    missing.push(path.clone());
+                    continue;
+                }
+                id => id.with_context(cannot)?,
+            };
             if path.is_dir() {
                 let inside = holders::files_in(path).with_context(cannot)?;
                 files.extend(inside.into_iter().map(|(path, id)| (path, id, false)));
             }
-            files.push((
-                path.clone(),
-                FileId::of(path).with_context(cannot)?,
-                !path.is_dir(),
-            ));
+            files.push((path.clone(), id, !path.is_dir()));
         }
-        let ids: Vec<FileId> = files.iter().map(|(_, id, _)| *id).collect();
+        let ids = files.iter().map(|(path, id, _)| (*id, path.as_path()));
+        let found = holders::search(ids).context("cannot read /proc")?;
+        let complete = found.is_complete();
         let Found {
             files: uses,
             hidden,
-        } = holders::search(&ids).context("cannot read /proc")?;
+        } = found;
         let rows = files.into_iter().filter_map(|(path, id, named)| {
             let used = uses.get(&id)?.clone();
             // In a directory, only files that are locked are of interest.
@@ -137,7 +142,9 @@ impl Status {
         });
         Ok(Report {
             files: rows.collect(),
+            missing,
             hidden_processes: hidden,
+            complete,
         })
     }
 
@@ -149,13 +156,17 @@ impl Status {
             } + "\n");
         }
         let mut text = String::new();
-        if report.files.is_empty() {
-            text.push_str("no file is locked\n");
+        let (none, free) = match report.complete {
+            true => ("no file is locked", "free"),
+            false => ("no lock is seen", "no lock is seen"),
+        };
+        if report.files.is_empty() && report.missing.is_empty() {
+            writeln!(text, "{none}")?;
         }
         for Row { path, used } in &report.files {
-            writeln!(text, "{}", path.display())?;
+            writeln!(text, "{}", output::path(path))?;
             if used.is_free() {
-                writeln!(text, "  free")?;
+                writeln!(text, "  {free}")?;
             }
             for line in held(&used.holders) {
                 writeln!(text, "  held       {line}")?;
@@ -167,11 +178,33 @@ impl Status {
                 writeln!(text, "  waits      {}", waits(wait))?;
             }
         }
+        if self.watch {
+            for path in &report.missing {
+                writeln!(text, "{}\n  missing", output::path(path))?;
+            }
+        }
         if let Some(hidden) = holders::about_hidden(report.hidden_processes) {
             writeln!(text, "{hidden}")?;
         }
         Ok(text)
     }
+}
+
+/// Reports when the user has pressed q and Enter.
+fn wait_for_key(quit: Sender<()>) {
+    thread::spawn(move || {
+        let mut line = String::new();
+        while io::stdin()
+            .read_line(&mut line)
+            .is_ok_and(|length| length > 0)
+        {
+            if line.trim().eq_ignore_ascii_case("q") {
+                let _ = quit.send(());
+                return;
+            }
+            line.clear();
+        }
+    });
 }
 
 /// A line for each process and mode: a lock of the family `both` is two native locks.

@@ -1,9 +1,12 @@
 //! Tells the user what is waited for, once a wait has lasted a while.
 
-use crate::holders;
+use crate::{
+    holders,
+    output::{self, say},
+};
 use std::{
     fmt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         OnceLock,
         mpsc::{self, Receiver, RecvTimeoutError, Sender},
@@ -34,18 +37,36 @@ pub(crate) struct Messages {
 /// What the messages depend on.
 #[derive(Clone)]
 pub(crate) struct Settings {
-    /// Where the lock files may be.
-    pub(crate) directories: Vec<PathBuf>,
+    files: Files,
     /// A message for waits that last longer.
     pub(crate) patience: Duration,
     /// The option that bounds a wait, if it was not given.
     pub(crate) unused_bound: Option<&'static str>,
 }
 
+/// Which files are locked.
+#[derive(Clone)]
+enum Files {
+    /// This one.
+    One(PathBuf),
+    /// Some in these directories.
+    In(Vec<PathBuf>),
+}
+
 impl Settings {
-    pub(crate) fn new(directories: Vec<PathBuf>) -> Settings {
+    /// For waits for one file.
+    pub(crate) fn of_file(file: &Path) -> Settings {
+        Settings::new(Files::One(file.to_owned()))
+    }
+
+    /// For waits for files of these directories.
+    pub(crate) fn of_directories(directories: Vec<PathBuf>) -> Settings {
+        Settings::new(Files::In(directories))
+    }
+
+    fn new(files: Files) -> Settings {
         Settings {
-            directories,
+            files,
             patience: PATIENCE,
             unused_bound: None,
         }
@@ -87,7 +108,7 @@ impl Settings {
                     for (wait, due) in &mut waits {
                         if due.is_some_and(|due| due <= Instant::now()) {
                             *due = None;
-                            eprintln!("clasp: {}", self.message(wait));
+                            say!("{}", self.message(wait));
                         }
                     }
                 }
@@ -98,9 +119,15 @@ impl Settings {
 
     /// What is waited for, and who holds it.
     fn message(&self, wait: &Step) -> String {
-        let mut paths = self.directories.iter().map(|d| d.join(&wait.lock));
-        let path = paths.find(|path| path.exists());
-        let path = path.unwrap_or_else(|| wait.lock.clone().into());
+        let path = match &self.files {
+            Files::One(file) => file.clone(),
+            Files::In(directories) => {
+                let mut paths = directories.iter().map(|d| d.join(&wait.lock));
+                // Several directories may have a file of this name.
+                let path = paths.find(|path| holders::is(path, &wait.id));
+                path.unwrap_or_else(|| wait.lock.clone().into())
+            }
+        };
         let holders = holders::holders_of(&path).map(|holders| format!(", held by {holders}"));
         let bound = self
             .unused_bound
@@ -108,7 +135,7 @@ impl Settings {
         format!(
             "waiting for the {} lock on {}{}{}",
             wait.mode,
-            path.display(),
+            output::path(&path),
             holders.unwrap_or_default(),
             bound.unwrap_or_default()
         )
@@ -120,6 +147,8 @@ struct Step {
     begins: bool,
     lock: String,
     mode: String,
+    /// The identity of the lock, as the engine writes it.
+    id: String,
 }
 
 impl<S: Subscriber> Layer<S> for Messages {
@@ -136,13 +165,19 @@ impl<S: Subscriber> Layer<S> for Messages {
             let settings = self.settings.clone();
             let thread = thread::Builder::new().spawn(move || settings.tell(&steps));
             if let Err(error) = thread {
-                eprintln!("clasp: waits are not reported: {error}");
+                say!("waits are not reported: {error}");
             }
             sender
         });
-        let Fields { lock, mode, .. } = fields;
+        let Fields { lock, mode, id, .. } = fields;
+        let step = Step {
+            begins,
+            lock,
+            mode,
+            id,
+        };
         // If the thread could not be started, nothing is told.
-        let _ = steps.send(Step { begins, lock, mode });
+        let _ = steps.send(step);
     }
 }
 
@@ -152,6 +187,7 @@ struct Fields {
     message: String,
     lock: String,
     mode: String,
+    id: String,
 }
 
 impl Visit for Fields {
@@ -160,6 +196,7 @@ impl Visit for Fields {
             "message" => self.message = format!("{value:?}"),
             "lock" => self.lock = format!("{value:?}"),
             "mode" => self.mode = format!("{value:?}"),
+            "id" => self.id = format!("{value:?}"),
             _ => {}
         }
     }

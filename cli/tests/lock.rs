@@ -169,8 +169,6 @@ fn a_signal_is_passed_on_and_ends_the_command() {
             .status();
         assert!(status.unwrap().success());
     };
-    // Left to the command, which does not get it here.
-    kill("-INT", held.id());
     kill("-TERM", held.id());
     // It looks at the signal when it has read a line.
     held.write("");
@@ -234,6 +232,189 @@ fn status_lists_holders_the_queue_and_others_that_wait() {
         assert!(child.wait().unwrap().success());
     }
     assert!(ids(&status(&file), "queue").is_empty());
+}
+
+/// What follows the file is the command, whatever it looks like.
+#[test]
+fn options_after_the_file_are_those_of_the_command() {
+    let (_directory, file) = directory();
+    let (code, out, _) = lock(&[], &file, &["echo", "-n", "--verbose", "x"]);
+    assert_eq!((code, &*out), (Some(0), "--verbose x"));
+    let mut command = clasp();
+    command
+        .arg("lock")
+        .arg(&file)
+        .args(["-c", "echo a; exit 3"]);
+    let (code, out, _) = ended(&mut command);
+    assert_eq!((code, &*out), (Some(3), "a\n"));
+    // As with flock(1), the last of several options counts.
+    let options = ["-n", "-n", "-s", "-x", "-w", "5", "-w", "1"];
+    let (code, _, text) = lock(&options, &file, &["true"]);
+    assert_eq!(code, Some(0), "{text}");
+}
+
+/// A host that is suspended in line holds nothing.
+#[test]
+fn a_try_does_not_fail_because_a_waiter_is_suspended() {
+    let (_directory, file) = directory();
+    let held = Held::lock(&[], &file);
+    let mut command = clasp();
+    let mut waiting = command.arg("lock").arg(&file).arg("true").spawn().unwrap();
+    eventually("the other in the queue", || {
+        ids(&status(&file), "queue") == [u64::from(waiting.id())]
+    });
+    let pid = rustix::process::Pid::from_child(&waiting);
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+    assert_eq!(held.end(), Some(0));
+    for options in [&["-n"][..], &["-w", "0"]] {
+        let (code, _, text) = lock(options, &file, &["true"]);
+        assert_eq!(code, Some(0), "{options:?}: {text}");
+    }
+    rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
+    assert!(waiting.wait().unwrap().success());
+}
+
+/// Otherwise the lock would be free while the command still runs.
+#[test]
+fn signals_that_end_a_process_are_passed_on() {
+    use rustix::process::{Signal, kill_process};
+
+    for (signal, name) in [
+        (Signal::QUIT, "QUIT"),
+        (Signal::USR1, "USR1"),
+        (Signal::USR2, "USR2"),
+        (Signal::ALARM, "ALRM"),
+        (Signal::INT, "INT"),
+    ] {
+        let (_directory, file) = directory();
+        let script = format!("trap 'exit 7' {name}; echo held; while :; do read x || :; done");
+        let mut command = clasp();
+        command
+            .arg("lock")
+            .arg(&file)
+            .args(["--", "sh", "-c", &script]);
+        // Not in the foreground of a terminal, in which the test may run.
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let mut held = Held::start(&mut command);
+        kill_process(pid_of(&held), signal).unwrap();
+        // A shell runs the trap once the line that it reads has come.
+        held.write("go");
+        assert_eq!(held.end(), Some(7), "{name}");
+    }
+}
+
+fn pid_of(held: &Held) -> rustix::process::Pid {
+    rustix::process::Pid::from_raw(held.id() as i32).unwrap()
+}
+
+/// nohup(1) has a program ignore SIGHUP, and the program's children as well.
+#[test]
+fn ignored_signals_stay_ignored_in_the_command() {
+    let (_directory, file) = directory();
+    let script = "trap '' HUP INT; \"$0\" lock \"$1\" -- grep SigIgn /proc/self/status";
+    let mut command = Command::new("sh");
+    command.args(["-c", script, env!("CARGO_BIN_EXE_clasp")]);
+    let (code, out, text) = ended(command.arg(&file));
+    assert_eq!(code, Some(0), "{text}");
+    let mask = out.trim().strip_prefix("SigIgn:").unwrap().trim();
+    let mask = u64::from_str_radix(mask, 16).unwrap();
+    // SIGHUP is 1 and SIGINT 2.
+    assert_eq!(mask & 0b11, 0b11, "{out}");
+}
+
+#[test]
+fn a_blocked_sigchld_does_not_keep_the_lock() {
+    let (_directory, file) = directory();
+    let script = "import os, signal, sys\n\
+                  signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])\n\
+                  os.execv(sys.argv[1], sys.argv[1:])";
+    let mut command = Command::new("python3");
+    command.args(["-c", script, env!("CARGO_BIN_EXE_clasp"), "lock"]);
+    let (code, _, text) = ended(command.arg(&file).args(["sh", "-c", "exit 5"]));
+    assert_eq!(code, Some(5), "{text}");
+}
+
+/// The idiom of the manual page of flock(1): a script that locks itself. Linux executes no
+/// file that is open for writing.
+#[test]
+fn a_script_can_lock_itself() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let (directory, _) = directory();
+    let script = directory.path().join("self.sh");
+    let text = "#!/bin/sh\n[ \"$LOCKED\" ] || \
+                exec env LOCKED=1 CLASP lock -n \"$0\" \"$0\"\necho ran\n";
+    fs::write(&script, text.replace("CLASP", env!("CARGO_BIN_EXE_clasp"))).unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    let (code, out, text) = ended(&mut Command::new(&script));
+    assert_eq!((code, &*out), (Some(0), "ran\n"), "{text}");
+}
+
+#[test]
+fn a_link_is_followed_and_a_directory_must_exist() {
+    let (directory, file) = directory();
+    file_at(&file);
+    let inner = directory.path().join("inner");
+    fs::create_dir(&inner).unwrap();
+    let link = inner.join("link.lock");
+    std::os::unix::fs::symlink("../a.lock", &link).unwrap();
+    let held = Held::lock(&[], &file);
+    assert_eq!(lock(&["-n"], &link, &["true"]).0, Some(1));
+    held.end();
+    assert_eq!(lock(&["-n"], &link, &["true"]).0, Some(0));
+    let slash = directory.path().join("new/");
+    let (code, _, text) = lock(&["-n"], &slash, &["true"]);
+    assert_eq!(code, Some(71), "{text}");
+    assert!(!directory.path().join("new").exists());
+}
+
+/// A message that cannot be written does not keep the command from running.
+#[test]
+fn a_full_standard_error_does_not_matter() {
+    let (_directory, file) = directory();
+    let script = "\"$0\" lock --verbose \"$1\" -- echo ran 2>/dev/full";
+    let mut command = Command::new("sh");
+    command.args(["-c", script, env!("CARGO_BIN_EXE_clasp")]);
+    let (code, out, _) = ended(command.arg(&file));
+    assert_eq!((code, &*out), (Some(0), "ran\n"));
+}
+
+/// The shell keeps the lock that flock(1) has taken for it.
+#[test]
+fn a_lock_that_was_inherited_has_one_holder() {
+    let (_directory, file) = directory();
+    let mut command = Command::new("bash");
+    command.args(["-c", "exec 9>\"$0\"; flock 9; echo held; read line"]);
+    let held = Held::start(command.arg(&file));
+    let report = status(&file);
+    assert_eq!(ids(&report, "holders"), [u64::from(held.id())]);
+    let holders = report["files"][0]["holders"].as_array().unwrap();
+    assert_eq!(holders.len(), 1, "{report}");
+    held.end();
+}
+
+#[test]
+fn status_reports_what_is_missing_and_names_that_are_not_text() {
+    use std::os::unix::ffi::OsStrExt;
+
+    let (directory, file) = directory();
+    file_at(&file);
+    let missing = directory.path().join("missing");
+    let (code, out, text) = ended(clasp().arg("status").arg(&file).arg(&missing));
+    assert_eq!(code, Some(1));
+    assert!(out.contains("a.lock"), "{out}");
+    assert!(text.contains("missing does not exist"), "{text}");
+
+    let name = std::ffi::OsStr::from_bytes(b"\xff\n.lock");
+    let odd = directory.path().join(name);
+    let mut command = Command::new("flock");
+    command.arg(&odd).args(["sh", "-c", "echo held; exec cat"]);
+    let held = Held::start(&mut command);
+    let report = status(directory.path());
+    assert!(ids(&report, "holders").contains(&u64::from(held.id())));
+    let (_, out, _) = ended(clasp().arg("status").arg(directory.path()));
+    assert!(out.contains("\\n.lock"), "{out}");
+    held.end();
 }
 
 /// Each look is a line of JSON, and the next one shows what has changed.
@@ -328,6 +509,48 @@ fn clean_removes_free_files_and_keeps_the_others() {
 }
 
 /// Requests that wait while files are removed go on with the file that is there then.
+/// Each for a reason that is printed; the others are removed all the same.
+#[test]
+fn clean_keeps_what_is_in_use_or_keeps_a_state() {
+    let (directory, file) = directory();
+    let at = |name: &str| file_at(&directory.path().join(name));
+    at("free.lock");
+    at("linked.lock");
+    fs::hard_link(
+        directory.path().join("linked.lock"),
+        directory.path().join("other-name"),
+    )
+    .unwrap();
+    // A job has run.
+    let touched = fs::File::open(at("job.lock")).unwrap();
+    let an_hour_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    touched.set_modified(an_hour_ago).unwrap();
+    drop(touched);
+    // A program holds it at one moment, and waits for it at the next.
+    let script = "import fcntl, sys\n\
+                  f = open(sys.argv[1], 'a')\n\
+                  fcntl.lockf(f, fcntl.LOCK_EX); fcntl.lockf(f, fcntl.LOCK_UN)\n\
+                  print('held', flush=True); sys.stdin.read()";
+    let mut command = Command::new("python3");
+    let held = Held::start(command.args(["-c", script]).arg(file_at(&file)));
+
+    let (code, out, text) = ended(clasp().arg("clean").arg(directory.path()));
+    assert_eq!(code, Some(0), "{text}");
+    for (name, why) in [
+        ("a.lock", "open in"),
+        ("job.lock", "time of a job"),
+        ("linked.lock", "hard link"),
+    ] {
+        let line = out.lines().find(|line| line.contains(name)).unwrap();
+        assert!(line.starts_with("kept") && line.contains(why), "{line}");
+        assert!(directory.path().join(name).exists());
+    }
+    assert!(!directory.path().join("free.lock").exists(), "{out}");
+    held.end();
+    ended(clasp().args(["clean", "--state"]).arg(directory.path()));
+    assert!(!directory.path().join("job.lock").exists());
+}
+
 #[test]
 fn clean_splits_no_lock_among_hosts() {
     let (directory, file) = directory();

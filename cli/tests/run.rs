@@ -31,7 +31,7 @@ fn usage_errors_say_what_to_type() {
         (&["run", "--dir", "a,readonly", "a.wasm"], "`read-only`"),
         (&["lock"], "FILE"),
         (&["lock", "a.lock"], "COMMAND"),
-        (&["lock", "-n", "-w", "3", "a.lock", "true"], "--wait"),
+        (&["lock", "a.lock", "-c"], "COMMAND"),
         (&["demo", "--seconds", "0"], "between 0.1 and 3600"),
     ] {
         let (code, text) = complaint(arguments);

@@ -219,6 +219,13 @@ fn options() {
     let missing = run(&["--env", "CLASP_TEST_MISSING"], &["show", "X"]);
     assert!(missing.2.contains("write NAME=VALUE"), "{}", missing.2);
 
+    // What follows the component is the guest's: it grants nothing.
+    for word in ["--dir=/::/", "--help", "--env"] {
+        let (code, _, told) = run(&[], &[word, "show", "CLASP_TEST_GIVEN"]);
+        assert_eq!(code, 1, "{told}");
+        assert!(told.contains("usage: options"), "{told}");
+    }
+
     assert_eq!(run(&["--dir", &grant], &["write", "data/file"]).0, 0);
     assert_eq!(
         run(&["--dir", &read_only], &["read", "data/file"]).1,
@@ -234,6 +241,7 @@ fn options() {
     let (code, _, told) = run(&["--timeout", "0.2"], &["spin"]);
     assert_eq!(code, 124, "{told}");
     assert!(told.contains("--timeout"), "{told}");
+    assert_eq!(run(&["--timeout", "0"], &["spin"]).0, 124);
     let mut holder = data(directory.path()).actor(Host::Sync);
     let lock = holder.open("data/a.lock").unwrap();
     let guard = holder.acquire(lock, true, None).unwrap();
@@ -243,13 +251,21 @@ fn options() {
         &["lock", "data/a.lock"],
     );
     assert_eq!(code, 124, "{told}");
-    // A wait of more than a second is told with what bounds it.
-    let (code, _, told) = run(
-        &[&locks[..], &["--timeout", "3"]].concat(),
-        &["lock", "data/a.lock"],
-    );
+    // A wait of more than a second is told with what bounds it, and with the file, though
+    // another directory has a file of this name.
+    let other = tempfile::tempdir().unwrap();
+    std::fs::write(other.path().join("a.lock"), "").unwrap();
+    let others = format!("{}::other", other.path().display());
+    let options = ["--locks", &others, "--locks", &grant, "--timeout", "3"];
+    let (code, _, told) = run(&options, &["lock", "data/a.lock"]);
     assert_eq!(code, 124, "{told}");
-    assert!(told.contains("waiting for the exclusive lock on"), "{told}");
+    let message = format!(
+        "waiting for the exclusive lock on {}",
+        at("a.lock").display()
+    );
+    if cfg!(target_os = "linux") {
+        assert!(told.contains(&message), "{told}");
+    }
     assert!(told.contains("--max-wait bounds the wait"), "{told}");
     let bounded = [&locks[..], &["--max-wait", "0.05"]].concat();
     let (code, _, told) = run(&bounded, &["lock", "data/a.lock"]);

@@ -1,6 +1,7 @@
 //! What the terminal shows while the processes work.
 
 use super::result::Sample;
+use crate::output::say;
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// A view that is drawn over itself. Where the standard error is no terminal, it is a line
@@ -24,7 +25,7 @@ impl Live {
         }
         bar.set_prefix(format!("{title:<14}"));
         if bar.is_hidden() {
-            eprintln!("{title}: {seconds} seconds");
+            say!("{title}: {seconds} seconds");
         }
         Live { bar, length, money }
     }

@@ -7,6 +7,7 @@ mod page;
 mod processes;
 mod result;
 
+use crate::output::{self, say};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use ledger::Ledger;
@@ -70,18 +71,18 @@ impl Demo {
         let guest = self.guest(directory.path())?;
         let phases = [self.phase(&guest, false)?, self.phase(&guest, true)?];
         if self.json {
-            println!("{}", serde_json::to_string_pretty(&phases)?);
+            output::print(serde_json::to_string_pretty(&phases)? + "\n")?;
         } else {
-            print!("{}", Table(&phases));
+            output::print(Table(&phases))?;
         }
         if let Some(file) = &self.report {
             let page = page::render(&phases)?;
             fs::write(file, page).with_context(|| format!("cannot write {}", file.display()))?;
-            eprintln!("The report is {}", file.display());
+            say!("the report is {}", output::path(file));
         }
         let clean = phases[1].is_clean();
         if !clean {
-            eprintln!("clasp: with locks an update or money was lost; this is a bug of clasp");
+            say!("with locks an update or money was lost; this is a bug of clasp");
         }
         Ok(if clean {
             ExitCode::SUCCESS

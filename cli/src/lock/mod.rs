@@ -1,6 +1,12 @@
 //! `clasp lock`: a command under a lock, with the options of flock(1).
 
-use crate::{durations, grants, waiting};
+mod children;
+
+use crate::{
+    durations, grants,
+    output::{self, say},
+    waiting,
+};
 use anyhow::{Context, Result};
 use cap_std::{ambient_authority, fs::Dir};
 use clap::Args;
@@ -15,6 +21,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// Of every command of `clasp` that is used wrongly.
+const USAGE: u8 = 2;
+
 /// The exit codes of flock(1), after sysexits.h.
 const CANNOT_OPEN: u8 = 66;
 const CANNOT_RUN: u8 = 69;
@@ -24,37 +33,43 @@ const SYSTEM_ERROR: u8 = 71;
 #[command(after_help = "\
 The lock excludes every program that locks the file with fcntl, lockf or flock, and hosts of \
 clasp. On Linux the hosts of one user, this command included, get the lock in the order in \
-which they came.
+which they requested it. With -n the command takes no place in that order: it gets the lock \
+if the lock is free.
 
 Differences from flock(1):
   - The command does not inherit the lock, as with `flock -o`: the lock ends with this
-    process, and processes that the command leaves behind do not keep it. SIGTERM and SIGHUP
-    are passed on to the command, and SIGINT is left to it. SIGKILL of this process releases
-    the lock while the command runs; with --inherit or --no-fork it does not.
-  - A directory is locked with flock alone, since fcntl cannot lock directories.
-  - A file descriptor number instead of a file, and --unlock, are not supported.
+    process, and processes that the command leaves behind do not keep it. Signals that would
+    end this process are passed on to the command, unless they are ignored or come from the
+    keys of a terminal, which sends them to the command as well. SIGKILL of this process
+    releases the lock while the command runs; with --inherit or --no-fork it does not.
+  - A directory, a file that is executable, and a file that the user may not write are locked
+    with flock alone: fcntl cannot lock directories, needs write access, and a file that is
+    open for writing cannot be executed.
+  - Devices, the directory `/`, a descriptor number instead of a file, and --unlock are not
+    supported.
+  - If the arguments are wrong, the exit status is 2.
 
 Exit status: that of the command, 128 and the signal's number if a signal ended it, the code of \
--E if the lock was not taken, 66 if the file cannot be opened, 69 if the command cannot be run, \
-and 71 for other errors.
+-E if the lock was not taken, 66 if the file cannot be opened, 69 if \
+the command cannot be run, and 71 for other errors.
 
 Environment: CLASP_LOG sets what is logged, such as `debug` or `clasp::wait=debug`.")]
 pub(crate) struct Lock {
     /// Take a shared lock
-    #[arg(short, long, conflicts_with = "exclusive")]
+    #[arg(short, long, overrides_with_all = ["shared", "exclusive"])]
     shared: bool,
 
     /// Take an exclusive lock; this is the default
-    #[arg(short = 'x', short_alias = 'e', long)]
+    #[arg(short = 'x', short_alias = 'e', long, overrides_with_all = ["shared", "exclusive"])]
     exclusive: bool,
 
     /// Fail rather than wait
-    #[arg(short, long, visible_alias = "nb", conflicts_with = "wait")]
+    #[arg(short, long, visible_alias = "nb", overrides_with_all = ["nonblock", "wait"])]
     nonblock: bool,
 
     /// Fail after this time, such as 5, 0.5 or 2m; a number is in seconds
     #[arg(short, long, visible_alias = "timeout", value_name = "TIME",
-          value_parser = durations::parse)]
+          value_parser = durations::parse, overrides_with_all = ["nonblock", "wait"])]
     wait: Option<Duration>,
 
     /// The exit code if the lock was not taken, with -n or -w
@@ -74,15 +89,6 @@ pub(crate) struct Lock {
     #[arg(short = 'F', long)]
     no_fork: bool,
 
-    /// Run this command line with the shell
-    #[arg(
-        short,
-        long = "command",
-        value_name = "COMMAND",
-        conflicts_with = "words"
-    )]
-    command_line: Option<OsString>,
-
     /// Print what happens
     #[arg(long)]
     verbose: bool,
@@ -95,24 +101,36 @@ pub(crate) struct Lock {
     #[arg(long, value_name = "ORDER")]
     order: Option<Order>,
 
-    /// The file or directory to lock; a file that is missing is created
-    file: PathBuf,
+    /// Directory in which hosts keep their order, for hosts of several users or
+    /// containers; the default is one of the user's own
+    #[arg(long, value_name = "DIR", env = "CLASP_ORDER_DIR")]
+    order_dir: Option<PathBuf>,
 
-    /// The command and its arguments
+    /// The file or directory to lock, then the command and its arguments. A file that is
+    /// missing is created. `-c COMMAND` is a command line for the shell
     #[arg(
+        required = true,
         trailing_var_arg = true,
         allow_hyphen_values = true,
-        value_name = "COMMAND",
-        required_unless_present = "command_line"
+        value_names = ["FILE", "COMMAND"]
     )]
     words: Vec<OsString>,
 }
 
 impl Lock {
+    /// The file, as the user wrote it.
+    fn file(&self) -> &Path {
+        self.words.first().map_or(Path::new(""), Path::new)
+    }
+
+    /// Whether the command is to be run now or not at all.
+    fn tries_once(&self) -> bool {
+        self.nonblock || self.wait == Some(Duration::ZERO)
+    }
+
     /// How the wait is told.
     pub(crate) fn waits(&self) -> waiting::Settings {
-        let parent = self.file.parent().unwrap_or(&self.file);
-        let mut settings = waiting::Settings::new(vec![parent.to_owned()]);
+        let mut settings = waiting::Settings::of_file(self.file());
         if self.verbose {
             settings.patience = Duration::ZERO;
         }
@@ -123,32 +141,39 @@ impl Lock {
     }
 
     pub(crate) fn run(self) -> Result<ExitCode> {
+        let Some(mut command) = self.command() else {
+            say!("clasp lock needs a command: clasp lock [OPTIONS] FILE COMMAND [ARGUMENTS]");
+            return Ok(ExitCode::from(USAGE));
+        };
+        if let Some(directory) = &self.order_dir {
+            clasp_host::set_order_directory(directory)
+                .with_context(|| format!("cannot open {} for --order-dir", directory.display()))?;
+        }
         let owner = LockManager::global().labelled_owner("clasp lock", Limits::default());
         let begun = Instant::now();
         let guard = match self.acquire(&owner) {
             Ok(Some(guard)) => guard,
             Ok(None) => {
-                self.say(|| format!("{} is locked by others", self.file.display()));
+                self.report(|| format!("{} is locked by others", output::path(self.file())));
                 return Ok(ExitCode::from(self.conflict_exit_code));
             }
             Err(error) => {
-                eprintln!("clasp: {error:#}");
+                say!("{error:#}");
                 return Ok(ExitCode::from(exit_code(&error)));
             }
         };
-        self.say(|| {
+        self.report(|| {
             format!(
                 "getting the lock took {:.6} s",
                 begun.elapsed().as_secs_f64()
             )
         });
-        let mut command = self.command();
-        self.say(|| format!("running {command:?}"));
+        self.report(|| format!("running {command:?}"));
         if self.no_fork {
-            return self.replace(command, guard);
+            return replace(command, &guard);
         }
         if self.inherit {
-            return self.run_inheriting(command, guard);
+            return run_inheriting(command, &guard);
         }
         let status = children::run(&mut command);
         drop(guard);
@@ -158,9 +183,9 @@ impl Lock {
         })
     }
 
-    fn say(&self, text: impl FnOnce() -> String) {
+    fn report(&self, text: impl FnOnce() -> String) {
         if self.verbose {
-            eprintln!("clasp: {}", text());
+            say!("{}", text());
         }
     }
 
@@ -179,11 +204,10 @@ impl Lock {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(error) => return Err(error).with_context(|| self.cannot_open()),
         }
-        if self.nonblock {
+        if self.tries_once() {
             return Ok(None);
         }
-        let outcome = lock.acquire_blocking(mode, self.wait);
-        match outcome {
+        match lock.acquire_blocking(mode, self.wait) {
             Ok(guard) => Ok(Some(guard)),
             Err(error) if error.kind() == ErrorKind::Timeout => Ok(None),
             Err(error) => Err(error).with_context(|| self.cannot_open()),
@@ -192,98 +216,131 @@ impl Lock {
 
     /// The directory of the file, and its name there.
     fn grant(&self) -> Result<(Grant, String)> {
-        // The name of a directory may be `.` or end with `..`.
-        let path = match self.file.is_dir() {
-            true => self
-                .file
-                .canonicalize()
-                .with_context(|| self.cannot_open())?,
-            false => self.file.clone(),
+        let file = self.file();
+        let found = file.symlink_metadata();
+        let is_link = found.is_ok_and(|found| found.is_symlink());
+        // A link may lead to another directory. The name of a directory may be `.` or end
+        // with `..`.
+        let path = match is_link || file.is_dir() {
+            true => file.canonicalize().with_context(|| self.cannot_open())?,
+            false => file.to_owned(),
         };
-        let is_root = path.parent().is_none();
-        let name = if is_root {
-            Some(".")
-        } else {
-            path.file_name().and_then(|n| n.to_str())
-        };
-        let name = name.with_context(|| {
-            format!(
-                "{}: the name of a lock file has to be UTF-8",
-                path.display()
-            )
+        // `file/` names a directory, which the parts of a path do not tell.
+        let is_wrong = file.as_os_str().as_encoded_bytes().ends_with(b"/") && !path.is_dir();
+        let name = path.file_name().filter(|_| !is_wrong);
+        let name = name.with_context(|| format!("{}: not a file", self.cannot_open()))?;
+        let name = name.to_str().with_context(|| {
+            let advice = "the name of a lock file has to be UTF-8";
+            format!("{}: {advice}", self.cannot_open())
         })?;
         let parent = path.parent().filter(|parent| *parent != Path::new(""));
         let dir = Dir::open_ambient_dir(parent.unwrap_or(Path::new(".")), ambient_authority())
             .with_context(|| self.cannot_open())?;
+        let by_flock_alone = needs_flock(&path) && Family::supported().contains(&Family::Flock);
         let family = match self.family {
             Some(family) => family,
-            None if path.is_dir() && Family::supported().contains(&Family::Flock) => Family::Flock,
+            None if by_flock_alone => Family::Flock,
             None => grants::widest_family(),
         };
+        // A request that does not wait takes no turn from those that wait, and a host that
+        // is suspended in line cannot make it fail.
+        let order = self.order.unwrap_or(match self.tries_once() {
+            true => Order::Kernel,
+            false => Order::default(),
+        });
         let space = FileSpace::new(dir)
             .family(family)
-            .order(self.order.unwrap_or_default())
+            .order(order)
             .directories(true)
+            .write(!by_flock_alone)
             // As flock(1): the user has chosen the file.
             .network(true);
         Ok((Grant::new(space.into_space()), name.to_owned()))
     }
 
     fn cannot_open(&self) -> String {
-        format!("cannot lock {}", self.file.display())
+        format!("cannot lock {}", output::path(self.file()))
     }
 
-    fn command(&self) -> Command {
-        match &self.command_line {
-            Some(line) => {
-                let shell = std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into());
-                let mut command = Command::new(shell);
-                command.arg("-c").arg(line);
-                command
-            }
-            None => {
-                let mut command = Command::new(&self.words[0]);
-                command.args(&self.words[1..]);
-                command
-            }
+    /// What follows the file; `None` if nothing does.
+    fn command(&self) -> Option<Command> {
+        let words = self.words.get(1..)?;
+        let words = match words.split_first() {
+            Some((first, rest)) if first == "--" => rest,
+            _ => words,
+        };
+        let (first, rest) = words.split_first()?;
+        if first == "-c" || first == "--command" {
+            let shell = std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into());
+            let mut command = Command::new(shell);
+            command.arg("-c").args(rest);
+            return (rest.len() == 1).then_some(command);
         }
+        let mut command = Command::new(first);
+        command.args(rest);
+        Some(command)
     }
+}
 
-    #[cfg(unix)]
-    fn replace(&self, mut command: Command, guard: Guard) -> Result<ExitCode> {
-        use std::os::unix::process::CommandExt;
+/// Whether only `flock` can lock it: a directory; a file that the user may not write; and a
+/// program, which is not executed while its file is open for writing.
+#[cfg(unix)]
+fn needs_flock(path: &Path) -> bool {
+    use rustix::fs::{Access, access};
 
-        // The descriptor stays open in the new program, and the lock with it.
-        let _descriptor = guard.descriptor()?;
-        let error = command.exec();
-        Ok(cannot_run(&command, &error))
+    if path.is_dir() {
+        return true;
     }
+    path.is_file() && (access(path, Access::WRITE_OK).is_err() || is_executable(path))
+}
 
-    #[cfg(unix)]
-    fn run_inheriting(&self, mut command: Command, guard: Guard) -> Result<ExitCode> {
-        let _descriptor = guard.descriptor()?;
-        match children::run(&mut command) {
-            // Without dropping the guard or its owner, which would unlock what other
-            // processes have inherited.
-            Ok(status) => std::process::exit(children::code(status).into()),
-            Err(error) => Ok(cannot_run(&command, &error)),
-        }
-    }
+#[cfg(unix)]
+fn is_executable(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
 
-    #[cfg(not(unix))]
-    fn replace(&self, _: Command, _: Guard) -> Result<ExitCode> {
-        anyhow::bail!("--no-fork is not supported on this system")
-    }
+    path.metadata()
+        .is_ok_and(|found| found.permissions().mode() & 0o111 != 0)
+}
 
-    #[cfg(not(unix))]
-    fn run_inheriting(&self, _: Command, _: Guard) -> Result<ExitCode> {
-        anyhow::bail!("--inherit is not supported on this system")
+#[cfg(not(unix))]
+fn needs_flock(_: &Path) -> bool {
+    false
+}
+
+#[cfg(unix)]
+fn replace(mut command: Command, guard: &Guard) -> Result<ExitCode> {
+    use std::os::unix::process::CommandExt;
+
+    // The descriptor stays open in the new program, and the lock with it.
+    let _descriptor = guard.descriptor()?;
+    let error = command.exec();
+    Ok(cannot_run(&command, &error))
+}
+
+#[cfg(unix)]
+fn run_inheriting(mut command: Command, guard: &Guard) -> Result<ExitCode> {
+    let _descriptor = guard.descriptor()?;
+    match children::run(&mut command) {
+        // Without dropping the guard or its owner, which would unlock what other
+        // processes have inherited.
+        Ok(status) => std::process::exit(children::code(status).into()),
+        Err(error) => Ok(cannot_run(&command, &error)),
     }
+}
+
+#[cfg(not(unix))]
+fn replace(_: Command, _: &Guard) -> Result<ExitCode> {
+    anyhow::bail!("--no-fork is not supported on this system")
+}
+
+#[cfg(not(unix))]
+fn run_inheriting(_: Command, _: &Guard) -> Result<ExitCode> {
+    anyhow::bail!("--inherit is not supported on this system")
 }
 
 fn cannot_run(command: &Command, error: &std::io::Error) -> ExitCode {
     let program = command.get_program().to_string_lossy();
-    eprintln!("clasp: cannot run {program}: {error}");
+    say!("cannot run {}: {error}", output::printable(&program));
     ExitCode::from(CANNOT_RUN)
 }
 
@@ -302,59 +359,5 @@ fn exit_code(error: &anyhow::Error) -> u8 {
             | ErrorKind::InvalidName,
         ) => CANNOT_OPEN,
         Some(_) => SYSTEM_ERROR,
-    }
-}
-
-/// Running the command while signals for it arrive here.
-mod children {
-    use std::{
-        io,
-        process::{Command, ExitStatus},
-    };
-
-    /// Runs it to its end. SIGTERM and SIGHUP are passed on.
-    #[cfg(unix)]
-    pub(super) fn run(command: &mut Command) -> io::Result<ExitStatus> {
-        use signal_hook::{
-            consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM},
-            iterator::Signals,
-        };
-
-        // The end of the command is a signal as well, so no other thread is needed.
-        let mut signals = Signals::new([SIGCHLD, SIGHUP, SIGINT, SIGTERM])?;
-        let mut child = command.spawn()?;
-        let pid = rustix::process::Pid::from_child(&child);
-        for signal in &mut signals {
-            match signal {
-                SIGCHLD => {
-                    if let Some(status) = child.try_wait()? {
-                        return Ok(status);
-                    }
-                }
-                // A terminal sends it to the command as well.
-                SIGINT => {}
-                signal => {
-                    if let Some(signal) = rustix::process::Signal::from_named_raw(signal) {
-                        // The command may have ended just now.
-                        let _ = rustix::process::kill_process(pid, signal);
-                    }
-                }
-            }
-        }
-        child.wait()
-    }
-
-    #[cfg(not(unix))]
-    pub(super) fn run(command: &mut Command) -> io::Result<ExitStatus> {
-        command.status()
-    }
-
-    /// As a shell reports it.
-    pub(super) fn code(status: ExitStatus) -> u8 {
-        #[cfg(unix)]
-        if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
-            return (128 + signal) as u8;
-        }
-        status.code().map_or(1, |code| code as u8)
     }
 }

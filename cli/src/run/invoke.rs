@@ -1,52 +1,69 @@
 //! `--invoke`: a call of an exported function, written as WAVE.
 
-use super::{State, boxed};
-use anyhow::{Context, Result, anyhow, bail};
+use super::{End, State, boxed};
+use crate::output;
+use anyhow::{Context, Result, anyhow};
 use wasmtime::{
     Store,
     component::{
-        Component, ComponentExportIndex, Linker, Val, types::ComponentItem,
+        Component, ComponentExportIndex, InstancePre, Val, types::ComponentItem,
         wasm_wave::untyped::UntypedFuncCall,
     },
 };
 
-/// Calls a function and prints its result. An error of the outer result says that the
-/// call could not be made; one of the inner result comes from the guest.
-pub(super) fn run(
-    call: &str,
-    store: &mut Store<State>,
-    component: &Component,
-    linker: &Linker<State>,
-) -> Result<wasmtime::Result<()>> {
-    let not = |why: String| anyhow!("--invoke {call:?}: {why}");
-    let parsed = UntypedFuncCall::parse(call)
-        .map_err(|error| not(format!("{error}; write a call, such as `add(1, 2)`")))?;
-    let found = find(store, component, parsed.name());
-    let function = match found.as_slice() {
-        [one] => *one,
-        [] => bail!(not("the component exports no such function".into())),
-        _ => bail!(not("several interfaces export such a function".into())),
-    };
-    let instance = linker
-        .instantiate(&mut *store, component)
-        .map_err(boxed)
-        .map_err(|error| not(format!("{error:#}")))?;
-    let function = instance
-        .get_func(&mut *store, function)
-        .context("the function was exported")?;
-    let ty = function.ty(&*store);
-    let types: Vec<_> = ty.params().map(|(_, ty)| ty).collect();
-    let parameters = parsed
-        .to_wasm_params::<Val>(&types)
-        .map_err(|error| not(error.to_string()))?;
-    let mut results = vec![Val::Bool(false); ty.results().len()];
-    let returned = function.call(&mut *store, &parameters, &mut results);
-    if returned.is_ok() {
-        for result in results {
-            println!("{}", result.to_wave().map_err(boxed)?);
+/// A call that was understood.
+pub(super) struct Call<'a> {
+    text: &'a str,
+    parsed: UntypedFuncCall<'a>,
+    function: ComponentExportIndex,
+}
+
+impl<'a> Call<'a> {
+    pub(super) fn parse(
+        text: &'a str,
+        store: &Store<State>,
+        component: &Component,
+    ) -> Result<Call<'a>> {
+        let not = |why: &str| anyhow!("--invoke {text:?}: {why}");
+        let parsed = UntypedFuncCall::parse(text)
+            .map_err(|error| not(&format!("{error}; write a call, such as `add(1, 2)`")))?;
+        match *find(store, component, parsed.name()) {
+            [function] => Ok(Call {
+                text,
+                parsed,
+                function,
+            }),
+            [] => Err(not("the component exports no such function")),
+            _ => Err(not("several interfaces export such a function")),
         }
     }
-    Ok(returned)
+
+    /// Makes the call and prints its result.
+    pub(super) fn run(
+        self,
+        store: &mut Store<State>,
+        component: &InstancePre<State>,
+    ) -> Result<(), End> {
+        let instance = component.instantiate(&mut *store).map_err(End::Trapped)?;
+        let function = instance
+            .get_func(&mut *store, self.function)
+            .context("the function was exported")?;
+        let ty = function.ty(&*store);
+        let types: Vec<_> = ty.params().map(|(_, ty)| ty).collect();
+        let parameters = self
+            .parsed
+            .to_wasm_params::<Val>(&types)
+            .map_err(|error| anyhow!("--invoke {:?}: {error}", self.text))?;
+        let mut results = vec![Val::Bool(false); ty.results().len()];
+        function
+            .call(&mut *store, &parameters, &mut results)
+            .map_err(End::Trapped)?;
+        for result in results {
+            let result = result.to_wave().map_err(boxed)?;
+            output::print(format!("{result}\n")).context("cannot write the result")?;
+        }
+        Ok(())
+    }
 }
 
 /// The functions of this name, those of exported interfaces included.

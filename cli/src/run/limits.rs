@@ -1,12 +1,13 @@
 //! Bounds on a guest: its memory and its time.
 
+use crate::output::say;
 use clasp_host::LocksHandle;
 use std::{
     sync::mpsc::{self, Receiver, RecvTimeoutError, Sender},
     thread::{self, JoinHandle},
     time::Duration,
 };
-use wasmtime::{Engine, StoreLimits, StoreLimitsBuilder};
+use wasmtime::{Engine, ResourceLimiter};
 
 /// The exit code after a timeout, which is that of timeout(1).
 pub(super) const TIMED_OUT: u8 = 124;
@@ -28,10 +29,70 @@ pub(super) fn size(text: &str) -> Result<usize, String> {
     number.checked_mul(1 << shift).ok_or_else(advice)
 }
 
-pub(super) fn memory(most: Option<usize>) -> StoreLimits {
-    match most {
-        Some(bytes) => StoreLimitsBuilder::new().memory_size(bytes).build(),
-        None => StoreLimits::default(),
+/// What a table needs for each of its elements, at most.
+const ELEMENT: usize = 16;
+
+/// The memory of a guest: all its linear memories and tables together.
+pub(super) struct Memory {
+    most: usize,
+    used: usize,
+    /// What the growth under way adds, which may yet fail.
+    growth: usize,
+}
+
+impl Memory {
+    pub(super) fn new(most: Option<usize>) -> Memory {
+        Memory {
+            most: most.unwrap_or(usize::MAX),
+            used: 0,
+            growth: 0,
+        }
+    }
+
+    fn grow(&mut self, current: usize, desired: usize) -> bool {
+        let growth = desired.saturating_sub(current);
+        self.growth = 0;
+        if growth > self.most.saturating_sub(self.used) {
+            return false;
+        }
+        self.used += growth;
+        self.growth = growth;
+        true
+    }
+
+    fn failed(&mut self) {
+        self.used -= std::mem::take(&mut self.growth);
+    }
+}
+
+impl ResourceLimiter for Memory {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        Ok(self.grow(current, desired))
+    }
+
+    fn memory_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
+        self.failed();
+        Ok(())
+    }
+
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let bytes = |elements: usize| elements.saturating_mul(ELEMENT);
+        Ok(self.grow(bytes(current), bytes(desired)))
+    }
+
+    fn table_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
+        self.failed();
+        Ok(())
     }
 }
 
@@ -69,9 +130,7 @@ fn stop(timeout: Duration, engine: &Engine, locks: &LocksHandle, ended: &Receive
     engine.increment_epoch();
     locks.close();
     if passes(GRACE) {
-        eprintln!(
-            "clasp: stopped by --timeout; the guest was in a call that cannot be interrupted"
-        );
+        say!("stopped by --timeout; the guest was in a call that cannot be interrupted");
         std::process::exit(TIMED_OUT.into());
     }
     true
@@ -79,7 +138,21 @@ fn stop(timeout: Duration, engine: &Engine, locks: &LocksHandle, ended: &Receive
 
 #[cfg(test)]
 mod tests {
-    use super::size;
+    use super::{Memory, size};
+
+    #[test]
+    fn memory_is_counted_as_a_whole() {
+        let mut memory = Memory::new(Some(100));
+        assert!(memory.grow(0, 60));
+        assert!(memory.grow(0, 30), "a second memory");
+        assert!(!memory.grow(30, 50));
+        memory.failed();
+        assert!(memory.grow(30, 40), "the denied growth is not counted");
+        memory.failed();
+        assert!(memory.grow(30, 40), "nor is one that failed later");
+        assert!(!memory.grow(40, 41));
+        assert!(Memory::new(None).grow(0, 1 << 40));
+    }
 
     #[test]
     fn sizes_have_units() {

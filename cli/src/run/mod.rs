@@ -6,6 +6,7 @@ mod limits;
 use crate::{
     durations,
     grants::{Directory, Files, Locks},
+    output::{self, say},
     waiting,
 };
 use anyhow::{Context, Result, bail};
@@ -14,16 +15,18 @@ use clap::Args;
 use clasp_host::{Limits, LockManager, LocksCtx, LocksCtxView, LocksView, Lockspace};
 use std::{
     collections::HashSet,
+    env::VarError,
+    ffi::OsString,
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
 };
 use wasmtime::{
-    Cache, CacheConfig, Config, Engine, Store, StoreLimits,
+    Cache, CacheConfig, Config, Engine, Store,
     component::{Component, Linker, ResourceTable},
 };
 use wasmtime_wasi::{
-    FsPerms, I32Exit, WasiCtx, WasiCtxView, WasiView, p2::bindings::sync::Command,
+    FsPerms, I32Exit, WasiCtx, WasiCtxView, WasiView, p2::bindings::sync::CommandPre,
 };
 
 /// The exit code after a trap, as a shell reports an aborted program.
@@ -83,7 +86,7 @@ pub(crate) struct Run {
 
     /// Directory in which hosts keep their order, for hosts of several users or
     /// containers; the default is one of the user's own
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", env = "CLASP_ORDER_DIR")]
     order_dir: Option<PathBuf>,
 
     /// Call this exported function instead, such as `add(1, 2)`, and print what it
@@ -91,21 +94,26 @@ pub(crate) struct Run {
     #[arg(long, value_name = "CALL")]
     invoke: Option<String>,
 
-    /// The component
-    #[arg(value_name = "APP.wasm")]
-    app: PathBuf,
-
-    /// Arguments of the guest
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    arguments: Vec<String>,
+    /// The component, then its arguments: what follows the component is not an option of
+    /// `clasp run`
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_names = ["APP.wasm", "ARGUMENTS"]
+    )]
+    words: Vec<OsString>,
 }
 
 fn variable(text: &str) -> Result<(String, String), String> {
     let (name, value) = match text.split_once('=') {
         Some((name, value)) => (name, value.to_owned()),
         None => {
-            let missing = || format!("{text:?} is not set here: write NAME=VALUE");
-            (text, std::env::var(text).map_err(|_| missing())?)
+            let value = std::env::var(text).map_err(|error| match error {
+                VarError::NotPresent => format!("{text:?} is not set here: write NAME=VALUE"),
+                VarError::NotUnicode(_) => format!("the value of {text:?} is not UTF-8"),
+            });
+            (text, value?)
         }
     };
     if name.is_empty() {
@@ -118,7 +126,7 @@ struct State {
     table: ResourceTable,
     wasi: WasiCtx,
     locks: LocksCtx,
-    limits: StoreLimits,
+    memory: limits::Memory,
     #[cfg(feature = "http")]
     http: wasmtime_wasi_http::WasiHttpCtx,
 }
@@ -152,11 +160,25 @@ impl wasmtime_wasi_http::WasiHttpView for State {
     }
 }
 
+/// Why the guest gave no answer.
+enum End {
+    /// It was not called.
+    NotRun(anyhow::Error),
+    /// It trapped, or it has ended itself with an exit code.
+    Trapped(wasmtime::Error),
+}
+
+impl From<anyhow::Error> for End {
+    fn from(error: anyhow::Error) -> End {
+        End::NotRun(error)
+    }
+}
+
 impl Run {
     /// How the waits of the guest are told.
     pub(crate) fn waits(&self) -> waiting::Settings {
         let directories = self.locks.iter().map(|l| l.directory.host.clone());
-        let mut settings = waiting::Settings::new(directories.collect());
+        let mut settings = waiting::Settings::of_directories(directories.collect());
         if self.max_wait.is_none() {
             settings.unused_bound = Some("--max-wait");
         }
@@ -168,52 +190,82 @@ impl Run {
             table: ResourceTable::new(),
             wasi: self.wasi()?,
             locks: self.locks()?,
-            limits: limits::memory(self.max_memory),
+            memory: limits::Memory::new(self.max_memory),
             #[cfg(feature = "http")]
             http: wasmtime_wasi_http::WasiHttpCtx::new(),
         };
         let engine = engine(self.timeout.is_some())?;
-        let component = component(&engine, &self.app)?;
+        let component = component(&engine, self.app())?;
         let linker = self.linker(&engine)?;
 
         let mut store = Store::new(&engine, state);
-        store.limiter(|state| &mut state.limits);
+        store.limiter(|state| &mut state.memory);
         let deadline = self.timeout.map(|timeout| {
             store.set_epoch_deadline(1);
             limits::Deadline::new(timeout, &engine, store.data().locks.handle())
         });
-        let result = match &self.invoke {
-            Some(call) => invoke::run(call, &mut store, &component, &linker)?.map(Ok),
-            None => {
-                let command = Command::instantiate(&mut store, &component, &linker)
-                    .map_err(boxed)
-                    .with_context(|| self.cannot_link())?;
-                command.wasi_cli_run().call_run(&mut store)
-            }
-        };
+        let result = self.call(&mut store, &component, &linker);
         // A guest that trapped has dropped nothing.
         store.data().locks.close();
         let timed_out = deadline.is_some_and(limits::Deadline::end);
+        let app = output::path(self.app());
         match result {
             _ if timed_out => {
-                eprintln!(
-                    "clasp: {} was stopped by --timeout {}",
-                    self.app.display(),
-                    humantime::format_duration(self.timeout.unwrap_or_default())
+                let timeout = self.timeout.unwrap_or_default();
+                say!(
+                    "{app} was stopped by --timeout {}",
+                    humantime::format_duration(timeout)
                 );
                 Ok(ExitCode::from(limits::TIMED_OUT))
             }
-            Ok(Ok(())) => Ok(ExitCode::SUCCESS),
-            Ok(Err(())) => Ok(ExitCode::FAILURE),
-            Err(error) => match error.downcast_ref::<I32Exit>() {
+            Ok(succeeded) => Ok(match succeeded {
+                true => ExitCode::SUCCESS,
+                false => ExitCode::FAILURE,
+            }),
+            Err(End::NotRun(error)) => Err(error),
+            Err(End::Trapped(error)) => match error.downcast_ref::<I32Exit>() {
                 // Beyond a byte only this much of it reaches a shell anyway.
                 Some(exit) => Ok(ExitCode::from(exit.0 as u8)),
                 None => {
-                    eprintln!("clasp: {} trapped: {error:?}", self.app.display());
+                    say!("{app} trapped: {error:?}");
                     Ok(ExitCode::from(TRAPPED))
                 }
             },
         }
+    }
+
+    /// The component's file.
+    fn app(&self) -> &Path {
+        self.words.first().map_or(Path::new(""), Path::new)
+    }
+
+    /// Calls the component; answers whether it reports success.
+    fn call(
+        &self,
+        store: &mut Store<State>,
+        component: &Component,
+        linker: &Linker<State>,
+    ) -> Result<bool, End> {
+        let call = match &self.invoke {
+            Some(call) => Some(invoke::Call::parse(call, store, component)?),
+            None => None,
+        };
+        // What is missing is told here; what happens later is the guest's.
+        let instance = linker.instantiate_pre(component).map_err(|error| {
+            End::NotRun(match call {
+                Some(_) => boxed(error),
+                None => boxed(error).context(self.cannot_link()),
+            })
+        })?;
+        if let Some(call) = call {
+            return call.run(store, &instance).map(|()| true);
+        }
+        let command = CommandPre::new(instance)
+            .map_err(boxed)
+            .with_context(|| self.cannot_link())?;
+        let command = command.instantiate(&mut *store).map_err(End::Trapped)?;
+        let ran = command.wasi_cli_run().call_run(store);
+        Ok(ran.map_err(End::Trapped)?.is_ok())
     }
 
     fn cannot_link(&self) -> String {
@@ -224,7 +276,7 @@ impl Run {
         format!(
             "{} is not a command of WASI 0.2, or it imports something that `clasp run` does not \
              provide{advice}; if it is not a command, use --invoke to call one of its functions",
-            self.app.display()
+            output::path(self.app())
         )
     }
 
@@ -245,12 +297,16 @@ impl Run {
         let mut wasi = WasiCtx::builder();
         // No other task runs here that a blocking file would hold up.
         wasi.inherit_stdio().allow_blocking_current_thread(true);
-        let name = self.app.file_name().unwrap_or(self.app.as_os_str());
+        let name = self.app().file_name().unwrap_or_default();
         wasi.arg(match &self.argv0 {
             Some(name) => name.clone(),
             None => name.to_string_lossy().into_owned(),
         });
-        wasi.args(&self.arguments);
+        for argument in self.words.iter().skip(1) {
+            // WASI has UTF-8 only.
+            let argument = argument.to_str();
+            wasi.arg(argument.context("an argument of the guest is not UTF-8")?);
+        }
         wasi.envs(&self.variables);
         if self.network {
             wasi.inherit_network().allow_ip_name_lookup(true);
