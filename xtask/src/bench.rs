@@ -7,13 +7,10 @@ use crate::{
 use anyhow::Result;
 use std::process::Command;
 
-/// The Python libraries to compare with.
-const PEERS: [&str; 3] = ["fasteners==0.20", "filelock", "portalocker"];
-
 /// Builds all and writes `benches/results`.
 pub(crate) fn run(options: &[String]) -> Result<()> {
     guests::build()?;
-    let python = demo::python_with(&PEERS);
+    let python = demo::python_with(&demo::PEERS);
     say("Building with optimization; wasmtime takes some minutes");
     show(workspace("build").args(["--release", "--locked"]))?;
     // Programs whose start is measured are built as they are published.

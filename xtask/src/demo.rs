@@ -10,6 +10,10 @@ use std::{env::consts::EXE_SUFFIX, path::PathBuf, process::Command};
 /// What the tests and the demo compare with.
 const FASTENERS: &str = "fasteners==0.20";
 
+/// Python libraries that the tests and the benchmarks compare with, of the versions in
+/// `book/src/comparison.md`.
+pub(crate) const PEERS: [&str; 3] = [FASTENERS, "filelock==4.3.1", "portalocker==4.4.2"];
+
 /// Builds all and runs `clasp demo`.
 pub(crate) fn run(options: &[String]) -> Result<()> {
     guests::build_examples()?;
@@ -38,12 +42,15 @@ pub(crate) fn python_with(packages: &[&str]) -> Option<PathBuf> {
     } else {
         "bin/python"
     });
-    let imports: Vec<_> = packages
+    let checks: Vec<_> = packages
         .iter()
-        .filter_map(|package| package.split('=').next())
-        .map(|name| format!("import {name}"))
+        .filter_map(|package| package.split_once("=="))
+        .map(|(name, version)| format!("assert version('{name}') == '{version}'"))
         .collect();
-    let imports = imports.join("; ");
+    let imports = format!(
+        "from importlib.metadata import version; {}",
+        checks.join("; ")
+    );
     let works = |python: &PathBuf| capture(Command::new(python).args(["-c", &imports])).is_ok();
     if works(&python) {
         return Some(python);

@@ -105,7 +105,7 @@ fn main() -> ExitCode {
 
 fn test(options: &[String]) -> Result<()> {
     guests::build()?;
-    demo::python();
+    demo::python_with(&demo::PEERS);
     // Tests start the programs of the workspace.
     shell::say("Building the host");
     shell::show(&mut shell::workspace("build"))?;
