@@ -5,7 +5,7 @@ use crate::{
     holders::{self, FileId, Found},
     output::{self, say},
 };
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use cap_std::{ambient_authority, fs::Dir};
 use clap::Args;
 use clasp_host::{
@@ -42,7 +42,9 @@ Some files keep a state: the time of the last run of a periodic job, and the las
 token. They are kept unless --state is given. Without its file, a job runs again at once.
 
 Do not use `clasp clean` for files that are locks because they exist, such as the `index.lock` \
-of git.")]
+of git.
+
+Exit status: 0, and 1 if a file could not be removed or the directory could not be read.")]
 pub(crate) struct Clean {
     /// List the files and remove none
     #[arg(short = 'n', long)]
@@ -88,7 +90,6 @@ struct Done {
 impl Clean {
     pub(crate) fn run(self) -> Result<ExitCode> {
         let cannot = || format!("cannot read {}", output::path(&self.directory));
-        ensure!(self.directory.is_dir(), "{}: not a directory", cannot());
         let dir =
             Dir::open_ambient_dir(&self.directory, ambient_authority()).with_context(cannot)?;
         let mut names = Vec::new();

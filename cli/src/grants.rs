@@ -2,7 +2,10 @@
 //! and under which names.
 
 use clasp_host::{Family, Order};
-use std::{path::PathBuf, str::FromStr};
+use std::{
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 /// `HOST[::GUEST]`
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +29,15 @@ impl FromStr for Directory {
             guest: guest.into(),
         })
     }
+}
+
+/// What to do if the directory of the order cannot be opened. All its users create files in
+/// it.
+pub(crate) fn cannot_open_order(directory: &Path) -> String {
+    let directory = directory.display();
+    format!(
+        "cannot open {directory} for --order-dir; if it is missing, `install -d -m 1777 {directory}`"
+    )
 }
 
 /// A directory and options, with commas between them. `,,` is a comma in a name.

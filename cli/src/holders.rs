@@ -106,12 +106,26 @@ impl From<&fs::Metadata> for FileId {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Process {
     pub(crate) pid: u32,
+    /// The command line, up to 4096 bytes of it.
     pub(crate) command: String,
+    /// It is suspended, for example by SIGSTOP.
+    pub(crate) stopped: bool,
 }
 
+/// With a long command shortened in the middle: its end has the guest of `clasp run`.
 impl fmt::Display for Process {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.pid, self.command)
+        const SHOWN: usize = 60;
+        let Process { pid, command, .. } = self;
+        let length = command.chars().count();
+        if length <= 2 * SHOWN {
+            write!(f, "{pid} {command}")?;
+        } else {
+            let start: String = command.chars().take(SHOWN).collect();
+            let end: String = command.chars().skip(length - SHOWN).collect();
+            write!(f, "{pid} {start} ... {end}")?;
+        }
+        f.write_str(if self.stopped { " [suspended]" } else { "" })
     }
 }
 
@@ -221,6 +235,23 @@ pub(crate) struct Use {
 }
 
 impl Use {
+    /// Whether two processes hold locks that do not exclude each other, though one of them
+    /// is exclusive: one with `flock`, the other with `fcntl`.
+    pub(crate) fn is_mixed(&self) -> bool {
+        let kinds = |pid: u32| {
+            let holds = self.holders.iter();
+            let its = holds.filter(move |h| h.process.as_ref().is_some_and(|p| p.pid == pid));
+            its.map(|hold| hold.kind == Kind::Flock)
+        };
+        let named = |hold: &Hold| hold.process.as_ref().map(|process| process.pid);
+        let exclusive = self.holders.iter().filter(|h| h.mode == Mode::Exclusive);
+        let mut pairs = exclusive.filter_map(named).flat_map(|one| {
+            let others = self.holders.iter().filter_map(named);
+            others.map(move |other| (one, other))
+        });
+        pairs.any(|(one, other)| kinds(one).all(|kind| kinds(other).all(|of| of != kind)))
+    }
+
     pub(crate) fn is_free(&self) -> bool {
         self.holders.is_empty() && self.queue.is_empty() && self.waiters.is_empty()
     }
@@ -567,9 +598,18 @@ fn waits_on(call: &str) -> Option<u64> {
     waits.then_some(descriptor)
 }
 
-/// What a process is called: its command line, shortened.
+/// Whether a process is suspended, or held by a debugger.
+fn is_stopped(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name before the state may contain anything.
+    let state = stat
+        .rsplit_once(')')
+        .and_then(|(_, rest)| rest.trim().chars().next());
+    matches!(state, Some('T' | 't'))
+}
+
+/// What a process is called, and whether it goes on.
 fn describe(pid: u32) -> Process {
-    const LONGEST: usize = 80;
     let mut command = Vec::new();
     let read = fs::File::open(format!("/proc/{pid}/cmdline"))
         .and_then(|file| file.take(4096).read_to_end(&mut command));
@@ -590,10 +630,11 @@ fn describe(pid: u32) -> Process {
         // A name must not write to the terminal.
         command.extend(word.chars().map(|c| if c.is_control() { '?' } else { c }));
     }
-    if command.chars().count() > LONGEST {
-        command = command.chars().take(LONGEST - 3).collect::<String>() + "...";
+    Process {
+        pid,
+        command,
+        stopped: is_stopped(pid),
     }
-    Process { pid, command }
 }
 
 /// The holders of a file in words, for a message: `1234 python3 job.py`.
@@ -656,6 +697,52 @@ mod tests {
     }
 
     #[test]
+    fn locks_that_do_not_exclude_each_other_are_noticed() {
+        let hold = |pid, kind| Hold {
+            process: Some(Process {
+                pid,
+                command: String::new(),
+                stopped: false,
+            }),
+            kind,
+            mode: Mode::Exclusive,
+            taker: None,
+            start: 0,
+            end: None,
+        };
+        let mixed = |holders: Vec<Hold>| {
+            let used = Use {
+                holders,
+                ..Use::default()
+            };
+            used.is_mixed()
+        };
+        assert!(mixed(vec![hold(1, Kind::Ofd), hold(2, Kind::Flock)]));
+        assert!(mixed(vec![hold(1, Kind::Flock), hold(2, Kind::Posix)]));
+        // One host with both, and a command that has inherited one of them.
+        assert!(!mixed(vec![
+            hold(1, Kind::Ofd),
+            hold(1, Kind::Flock),
+            hold(2, Kind::Flock)
+        ]));
+        assert!(!mixed(vec![hold(1, Kind::Ofd), hold(2, Kind::Posix)]));
+        assert!(!mixed(vec![]));
+    }
+
+    #[test]
+    fn a_long_command_keeps_its_end() {
+        let process = Process {
+            pid: 7,
+            command: format!("clasp run {} guest.wasm", "x".repeat(200)),
+            stopped: true,
+        };
+        let text = process.to_string();
+        assert!(text.starts_with("7 clasp run xx"), "{text}");
+        assert!(text.ends_with("x guest.wasm [suspended]"), "{text}");
+        assert!(text.chars().count() < 150, "{text}");
+    }
+
+    #[test]
     fn calls_that_wait_are_told_from_others() {
         let fcntl = libc::SYS_fcntl;
         let flock = libc::SYS_flock;
@@ -687,6 +774,7 @@ mod tests {
             process: Some(Process {
                 pid: 1,
                 command: "init".into(),
+                stopped: false,
             }),
             mode: Some(Mode::Exclusive),
         };

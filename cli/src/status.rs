@@ -26,7 +26,9 @@ but not their names, and it cannot see all of their waits.
 Programs that wait in the kernel have no order. The hosts of clasp that wait are listed in the \
 order in which they will get the lock. Each user has an order of its own; root sees those of all \
 users, one after the other. For hosts that were started with --order-dir, pass the same \
-directory.")]
+directory.
+
+Exit status: 0, and 1 if a path does not exist or the processes cannot be read.")]
 pub(crate) struct Status {
     /// Print JSON, on one line for each look with --watch
     #[arg(long)]
@@ -40,7 +42,8 @@ pub(crate) struct Status {
     #[arg(long, value_name = "DIR", env = "CLASP_ORDER_DIR")]
     order_dir: Option<PathBuf>,
 
-    /// A lock file, or a directory whose files are looked at
+    /// A lock file, or a directory whose files are looked at; directories in it are not
+    /// entered
     #[arg(required = true, value_name = "FILE|DIR")]
     paths: Vec<PathBuf>,
 }
@@ -157,7 +160,7 @@ impl Status {
         }
         let mut text = String::new();
         let (none, free) = match report.complete {
-            true => ("no file is locked", "free"),
+            true => ("no file is locked here", "free"),
             false => ("no lock is seen", "no lock is seen"),
         };
         if report.files.is_empty() && report.missing.is_empty() {
@@ -176,6 +179,13 @@ impl Status {
             }
             for wait in &used.waiters {
                 writeln!(text, "  waits      {}", waits(wait))?;
+            }
+            if used.is_mixed() {
+                writeln!(
+                    text,
+                    "  warning    flock and fcntl locks do not exclude each other; hosts that \
+                     are granted family=both take both"
+                )?;
             }
         }
         if self.watch {

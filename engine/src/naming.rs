@@ -352,6 +352,7 @@ fn shared_only() -> Error {
 fn read_only() -> Error {
     Error::new(
         ErrorKind::Access,
-        "the file could be opened for reading only",
+        "the file could be opened for reading only: an exclusive lock needs permission to write \
+         (a lock file that a host creates has the permissions 0666 less the umask)",
     )
 }

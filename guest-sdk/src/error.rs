@@ -63,9 +63,14 @@ impl ErrorKind {
                 "the wait would never end: this component holds the lock, or a lock that the \
                  holder waits for"
             }
-            ErrorKind::Access => "the operating system denies access to the lock file",
+            ErrorKind::Access => {
+                "the operating system denies access to the lock file, or to lock it in this mode \
+                 (exclusive locks need permission to write)"
+            }
             ErrorKind::ReadOnly => "the host grants shared locks only in this directory",
-            ErrorKind::NotGranted => "the host has granted no locks in a directory of this path",
+            ErrorKind::NotGranted => {
+                "the host has granted no locks in a directory of this path (`clasp run --locks`)"
+            }
             ErrorKind::NotPermitted => "the path leads out of the granted directory",
             ErrorKind::FamilyMismatch => {
                 "the host uses the file with locks of another family: it has granted the file \
@@ -162,8 +167,9 @@ impl From<ErrorKind> for Cause {
 
 /// Why a lock could not be opened, taken, converted or released.
 ///
-/// Its text names the lock and the cause.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Its text names the lock and the cause. `Debug` prints the same text, because a program
+/// whose `main` returns an error prints it that way.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Error {
     lock: Arc<str>,
     cause: Cause,
@@ -196,6 +202,12 @@ impl fmt::Display for Error {
     }
 }
 
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl std::error::Error for Error {}
 
 /// With the kind that `std` would use, so that functions which return
@@ -209,6 +221,7 @@ impl From<Error> for io::Error {
 /// A lock that was not converted. It is held as before, by the guard in here.
 pub struct NotConverted<G> {
     pub(crate) guard: G,
+    pub(crate) lock: Arc<str>,
     pub(crate) error: Option<Error>,
 }
 
@@ -242,6 +255,18 @@ impl<G> fmt::Display for NotConverted<G> {
 }
 
 impl<G> std::error::Error for NotConverted<G> {}
+
+/// Releases the lock. If there was another holder, the kind is
+/// [`Timeout`](ErrorKind::Timeout), as for a lock that is not granted at once.
+impl<G> From<NotConverted<G>> for Error {
+    fn from(refused: NotConverted<G>) -> Error {
+        let NotConverted { lock, error, .. } = refused;
+        error.unwrap_or_else(|| {
+            let cause = Cause::new(ErrorKind::Timeout, "the lock has another holder");
+            Error::new(&lock, cause)
+        })
+    }
+}
 
 /// Releases the lock.
 impl<G> From<NotConverted<G>> for io::Error {

@@ -232,10 +232,12 @@ impl InterProcessReadGuard {
         match self.0.try_upgrade() {
             Ok(true) => Ok(InterProcessWriteGuard(self.0)),
             Ok(false) => Err(NotConverted {
+                lock: self.0.lock(),
                 guard: self,
                 error: None,
             }),
             Err(error) => Err(NotConverted {
+                lock: self.0.lock(),
                 guard: self,
                 error: Some(error),
             }),
@@ -259,6 +261,7 @@ impl InterProcessWriteGuard {
         match self.0.downgrade() {
             Ok(()) => Ok(InterProcessReadGuard(self.0)),
             Err(error) => Err(NotConverted {
+                lock: self.0.lock(),
                 guard: self,
                 error: Some(error),
             }),

@@ -96,6 +96,11 @@ impl RawLock {
 }
 
 impl RawGuard {
+    /// The path of the lock.
+    pub(crate) fn lock(&self) -> Arc<str> {
+        Arc::clone(&self.path)
+    }
+
     pub(crate) fn path(&self) -> &Path {
         Path::new(&*self.path)
     }

@@ -86,6 +86,8 @@ fn errors_have_kinds_and_name_their_lock() {
         let error = InterProcessLock::new(&path).unwrap_err();
         assert_eq!(error.kind(), kind, "{error}");
         assert_eq!(Path::new(error.lock()), path);
+        // What a program prints whose `main` returns it.
+        assert_eq!(format!("{error:?}"), error.to_string());
         assert!(
             error
                 .to_string()
@@ -101,6 +103,22 @@ fn errors_have_kinds_and_name_their_lock() {
     lock.with(|| assert!(deep.exists())).unwrap();
     let error = InterProcessLock::create_dirs(deep.join("b")).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NoEntry, "{error}");
+}
+
+#[test]
+fn a_refused_conversion_is_an_error_of_the_crate_as_well() {
+    fn upgrade(path: &Path) -> Result<(), clasp_guest::Error> {
+        let lock = InterProcessReaderWriterLock::new(path)?;
+        let (one, other) = (lock.read()?, lock.read()?);
+        drop(one.try_upgrade()?);
+        drop(other);
+        Ok(())
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.lock");
+    let error = upgrade(&path).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    assert_eq!(Path::new(error.lock()), path);
 }
 
 #[test]

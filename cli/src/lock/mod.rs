@@ -147,7 +147,7 @@ impl Lock {
         };
         if let Some(directory) = &self.order_dir {
             clasp_host::set_order_directory(directory)
-                .with_context(|| format!("cannot open {} for --order-dir", directory.display()))?;
+                .with_context(|| grants::cannot_open_order(directory))?;
         }
         let owner = LockManager::global().labelled_owner("clasp lock", Limits::default());
         let begun = Instant::now();

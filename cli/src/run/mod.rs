@@ -5,7 +5,7 @@ mod limits;
 
 use crate::{
     durations,
-    grants::{Directory, Files, Locks},
+    grants::{self, Directory, Files, Locks},
     output::{self, say},
     waiting,
 };
@@ -330,7 +330,7 @@ impl Run {
     fn locks(&self) -> Result<LocksCtx> {
         if let Some(directory) = &self.order_dir {
             clasp_host::set_order_directory(directory)
-                .with_context(|| cannot_open("--order-dir", directory))?;
+                .with_context(|| grants::cannot_open_order(directory))?;
         }
         let mut limits = Limits::default().longest_wait(self.max_wait);
         if let Some(locks) = self.max_locks {

@@ -73,7 +73,9 @@ impl Lock {
         let Some((at, name)) = path::resolve(path, current_dir, grants) else {
             let granted: Vec<_> = spaces.iter().map(|(_, path)| format!("{path:?}")).collect();
             let text = match granted.is_empty() {
-                true => "the host has granted no locks to this component".to_owned(),
+                true => "the host has granted no locks to this component; `clasp run` grants those of a \
+                         directory with --locks"
+                    .to_owned(),
                 false => format!(
                     "the host has granted no locks for this path, only for {}",
                     granted.join(", ")
