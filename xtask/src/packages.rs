@@ -44,7 +44,8 @@ pub(crate) fn check(fix: bool) -> Result<()> {
     }
     say("Packing the interface");
     interface(&target().join("packages"))?;
-    say("Packing the crates");
+    say("Packing the crates, and building what was packed");
+    forget_packed()?;
     // The demo's guest is in a published `clasp`.
     guests::build_examples()?;
     let mut package = cargo("package");
@@ -53,6 +54,34 @@ pub(crate) fn check(fix: bool) -> Result<()> {
     }
     // The guest is not in the repository.
     show(package.args(["--locked", "--quiet", "--allow-dirty"]))
+}
+
+/// Removes what cargo has unpacked of crates that were packed before. It takes a crate of the
+/// same version for the same crate.
+fn forget_packed() -> Result<()> {
+    let home = std::env::home_dir().map(|home| home.join(".cargo"));
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from).or(home);
+    let sources = home
+        .context("no home directory is known")?
+        .join("registry/src");
+    let Ok(registries) = fs::read_dir(sources) else {
+        return Ok(());
+    };
+    for registry in registries {
+        let registry = registry?;
+        // The registry of crates that were just packed has no host in its name.
+        if !registry.file_name().to_string_lossy().starts_with('-') {
+            continue;
+        }
+        for (name, _) in PUBLISHED {
+            let packed = format!("{name}-{}", env!("CARGO_PKG_VERSION"));
+            let packed = registry.path().join(packed);
+            if packed.is_dir() {
+                fs::remove_dir_all(packed)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Compares a library's public items with the list in the repository, so that each change
