@@ -80,6 +80,12 @@ impl Lockspace {
         self.files = self.files.network(network);
         self
     }
+
+    /// The grant for an [`Owner`](crate::engine::Owner), by which the host itself takes
+    /// locks in this directory.
+    pub fn grant(&self) -> Grant {
+        Grant::new(self.files.clone().into_space()).shared_only(self.shared_only)
+    }
 }
 
 /// Builds a [`LocksCtx`].
@@ -132,8 +138,7 @@ impl LocksCtxBuilder {
         guest_path: impl Into<String>,
         space: Lockspace,
     ) -> &mut LocksCtxBuilder {
-        let grant = Grant::new(space.files.into_space()).shared_only(space.shared_only);
-        self.grant(guest_path, grant)
+        self.grant(guest_path, space.grant())
     }
 
     /// Grants the locks of any back end, as [`lockspace`](Self::lockspace) does for

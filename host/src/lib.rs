@@ -8,6 +8,9 @@
 //!
 //! # A complete embedding
 //!
+//! It runs `guest.wasm` with the directory `data`, which must exist. The guide for embedders in
+//! the repository (`book/src/embedders.md`) has an asynchronous one.
+//!
 //! ```no_run
 //! use clasp_host::{LockManager, LocksCtx, LocksCtxView, LocksView, Lockspace};
 //! use wasmtime::{Engine, Result, Store, component::{Component, Linker, ResourceTable}};
@@ -69,7 +72,8 @@
 //!
 //! # Bindings of your own
 //!
-//! A world of yours that imports `clasp:locks` uses the bindings of this crate:
+//! A world of yours that imports `clasp:locks` uses the bindings of this crate. Copy the
+//! directory `wit/p2` of this crate into yours, with the packages in its `deps`:
 //!
 //! ```
 //! wasmtime::component::bindgen!({
@@ -91,7 +95,9 @@
 //! # fn main() {}
 //! ```
 //!
-//! In an asynchronous host, `clasp_host::p2::bindings` serves both.
+//! The functions that the world imports still come from [`p2::add_to_linker_sync`]. In an
+//! asynchronous host, one line, `"clasp:locks": clasp_host::p2::bindings`, replaces the two of
+//! `with`, and the functions come from [`p2::add_to_linker_async`].
 //!
 //! # What this crate does to your process
 //!
@@ -149,9 +155,12 @@ mod view;
 pub use cap_std;
 /// The engine, with all that a back end of your own needs: see its module `backend`.
 pub use clasp_engine as engine;
+/// Inspects and closes the locks of a guest from any thread, also while the guest waits;
+/// made by [`LocksCtx::handle`]. It keeps nothing alive: once the context is gone, it does
+/// nothing.
+pub use clasp_engine::OwnerHandle as LocksHandle;
 pub use clasp_engine::{
     Ceilings, Deadlock, Error, ErrorKind, Grant, Limits, LockManager, LockUse, Mode,
-    OwnerHandle as LocksHandle,
     backend::Space,
     file::{Family, FileSpace, Order, set_order_directory, set_wake_signal},
 };

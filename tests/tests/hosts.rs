@@ -579,3 +579,55 @@ fn a_builder_builds_more_than_once() {
     });
     assert_eq!(other.actor(Host::Sync).spaces(), ["elsewhere"]);
 }
+
+/// Who counts waits in the log counts those as well that were given up.
+#[test]
+fn a_wait_that_is_withdrawn_is_logged_as_ended() {
+    use std::{
+        io::Write,
+        sync::{Arc, Mutex},
+    };
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Log {
+        fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend(text);
+            Ok(text.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    let world = World::new();
+    let grant = Lockspace::open_ambient(world.path()).unwrap().grant();
+    let owner = |label| {
+        world
+            .manager
+            .labelled_owner(label, clasp_host::Limits::default())
+    };
+    let (holder, waiter) = (owner("holder"), owner("waiter"));
+    let held = holder.open(&grant, "a.lock").unwrap();
+    let _guard = held.try_acquire(Mode::Exclusive).unwrap();
+    let awaited = waiter.open(&grant, "a.lock").unwrap();
+
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::DEBUG)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    tracing::subscriber::with_default(subscriber, || {
+        drop(awaited.start_acquire(Mode::Exclusive, None).unwrap());
+    });
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let ended = log.lines().find(|line| line.contains("waited")).unwrap();
+    assert!(
+        ended.contains("withdrawn") && ended.contains("waiter"),
+        "{log}"
+    );
+}

@@ -454,6 +454,15 @@ impl Drop for Waiting {
     fn drop(&mut self) {
         if let Some((target, id)) = self.leave() {
             target.entry().abandon(id);
+            tracing::debug!(
+                target: "clasp::wait",
+                owner = %self.lock.account().label,
+                lock = %self.lock.name(),
+                mode = %self.mode,
+                waited_us = self.begun.elapsed().as_micros() as u64,
+                error = "withdrawn",
+                "waited"
+            );
         }
     }
 }

@@ -88,8 +88,7 @@ impl fmt::Debug for Owner {
     }
 }
 
-/// Looks at and closes an [`Owner`] that another thread uses; made by
-/// [`Owner::handle`].
+/// Inspects and closes an [`Owner`] that another thread uses; made by [`Owner::handle`].
 ///
 /// It keeps nothing alive: once the owner is gone, it does nothing.
 #[derive(Clone)]

@@ -74,7 +74,7 @@ impl Lock {
             let granted: Vec<_> = spaces.iter().map(|(_, path)| format!("{path:?}")).collect();
             let text = match granted.is_empty() {
                 true => "the host has granted no locks to this component; `clasp run` grants those of a \
-                         directory with --locks"
+                         directory with --locks, an embedder with `LocksCtxBuilder::lockspace`"
                     .to_owned(),
                 false => format!(
                     "the host has granted no locks for this path, only for {}",
