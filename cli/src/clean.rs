@@ -233,7 +233,10 @@ impl Clean {
     }
 }
 
-/// Whether a token was drawn for the lock (S13).
+/// Where the semantics of files have the tokens of a lock (S13).
+const TOKEN: &str = "user.clasp.token";
+
+/// Whether a token was drawn for the lock.
 fn has_token(dir: &Dir, name: &OsString) -> bool {
     let file = match dir.open(name) {
         Ok(file) => file,
@@ -241,5 +244,5 @@ fn has_token(dir: &Dir, name: &OsString) -> bool {
     };
     let mut nothing: [u8; 0] = [];
     // With no room for it, the length is answered.
-    rustix::fs::fgetxattr(file, "user.clasp.token", &mut nothing).is_ok_and(|length| length > 0)
+    rustix::fs::fgetxattr(file, TOKEN, &mut nothing).is_ok_and(|length| length > 0)
 }

@@ -418,42 +418,30 @@ class Probe:
         cases = [("", "exclusive({!r})")]
         if self.library == "portalocker":
             cases.append((", TemporaryFileLock", "portalocker.TemporaryFileLock({!r}, fail_when_locked=False)"))
-        for name, open_ in cases:
-            path = self.path()
-            a.ask(f"h = {open_.format(path)}; take(h)")
-            b.tell(f"h = {open_.format(path)}; _ = take(h, timeout=5)")
-            assert b.answer(WAITS) is None, "must wait"
+        def rename(path):
             # Renaming keeps the new file from getting the inode of the old one.
             os.rename(path, path + ".old")
             open(path, "w").close()
-            if self.library == "portalocker" and name:
-                a.kill()  # Its release would remove the file.
-            else:
-                a.ask("drop(h)")
-            granted = b.answer()
-            fresh = c.ask(f"h = exclusive({path!r}); _ = attempt(h)")
-            self.rows["a waiter notices a replaced file" + name] = \
-                ("no" if fresh else "yes") if granted and granted.get("ok") else f"fails: {granted}"
-            for actor in (a, b, c):
-                actor.kill()
-            a, b, c = self.actor(), self.actor(), self.actor()
-            # Removed rather than renamed: the link count tells.
-            path = self.path()
-            a.ask(f"h = {open_.format(path)}; take(h)")
-            b.tell(f"h = {open_.format(path)}; _ = take(h, timeout=5)")
-            assert b.answer(WAITS) is None, "must wait"
-            os.unlink(path)
-            if self.library == "portalocker" and name:
-                a.kill()
-            else:
-                a.ask("drop(h)")
-            granted = b.answer()
-            fresh = c.ask(f"h = exclusive({path!r}); _ = attempt(h)")
-            self.rows["a waiter notices a removed file" + name] = \
-                ("no" if fresh else "yes") if granted and granted.get("ok") else f"fails: {granted}"
-            for actor in (a, b, c):
-                actor.kill()
-            a, b, c = self.actor(), self.actor(), self.actor()
+
+        for name, open_ in cases:
+            # A file that is only removed is told by its link count.
+            for event, change in [("replaced", rename), ("removed", os.unlink)]:
+                path = self.path()
+                a.ask(f"h = {open_.format(path)}; take(h)")
+                b.tell(f"h = {open_.format(path)}; _ = take(h, timeout=5)")
+                assert b.answer(WAITS) is None, "must wait"
+                change(path)
+                if self.library == "portalocker" and name:
+                    a.kill()  # Its release would remove the file.
+                else:
+                    a.ask("drop(h)")
+                granted = b.answer()
+                fresh = c.ask(f"h = exclusive({path!r}); _ = attempt(h)")
+                self.rows[f"a waiter notices a {event} file{name}"] = \
+                    ("no" if fresh else "yes") if granted and granted.get("ok") else f"fails: {granted}"
+                for actor in (a, b, c):
+                    actor.kill()
+                a, b, c = self.actor(), self.actor(), self.actor()
             # The holder: does its release, or a second acquire, say that the name is another file?
             path = self.path()
             a.ask(f"h = {open_.format(path)}; take(h)")

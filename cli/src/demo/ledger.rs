@@ -1,9 +1,8 @@
 //! The ledger file, as the demo itself sees it.
 
 use anyhow::{Context, Result};
-use cap_std::{ambient_authority, fs::Dir};
 use clasp_host::{
-    FileSpace, Grant, Limits, LockManager, Mode,
+    Limits, LockManager, Lockspace, Mode,
     engine::{Lock, Owner},
 };
 use std::{fs, path::Path, path::PathBuf};
@@ -29,10 +28,9 @@ impl Ledger {
         let owner = LockManager::global().labelled_owner("clasp demo", Limits::default());
         let lock = match locked {
             true => {
-                let dir = Dir::open_ambient_dir(directory, ambient_authority())
+                let space = Lockspace::open_ambient(directory)
                     .context("cannot open the directory of the ledger")?;
-                let grant = Grant::new(FileSpace::new(dir).into_space());
-                Some(owner.open(&grant, "ledger.lock")?)
+                Some(owner.open(&space.grant(), "ledger.lock")?)
             }
             false => None,
         };

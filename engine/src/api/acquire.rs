@@ -342,6 +342,19 @@ impl Waiting {
         Err(host.deadlocks.report(&account.label, locks))
     }
 
+    /// Reports that the wait is over, and why it was in vain if it was.
+    fn log_end(&self, error: Option<&dyn fmt::Display>) {
+        tracing::debug!(
+            target: "clasp::wait",
+            owner = %self.lock.account().label,
+            lock = %self.lock.name(),
+            mode = %self.mode,
+            waited_us = self.begun.elapsed().as_micros() as u64,
+            error = error.map(tracing::field::display),
+            "waited"
+        );
+    }
+
     /// Gives up what belongs to a place in a queue, except the place.
     fn leave(&mut self) -> Option<(Arc<Target>, RequestId)> {
         let place = self.place.take()?;
@@ -372,14 +385,11 @@ impl Waiting {
                 continue;
             };
             let _place = self.leave();
-            tracing::debug!(
-                target: "clasp::wait",
-                owner = %self.lock.account().label,
-                lock = %self.lock.name(),
-                mode = %self.mode,
-                waited_us = self.begun.elapsed().as_micros() as u64,
-                error = result.as_ref().err().map(tracing::field::display),
-                "waited"
+            self.log_end(
+                result
+                    .as_ref()
+                    .err()
+                    .map(|error| error as &dyn fmt::Display),
             );
             return Advance::Ended(result);
         }
@@ -454,15 +464,7 @@ impl Drop for Waiting {
     fn drop(&mut self) {
         if let Some((target, id)) = self.leave() {
             target.entry().abandon(id);
-            tracing::debug!(
-                target: "clasp::wait",
-                owner = %self.lock.account().label,
-                lock = %self.lock.name(),
-                mode = %self.mode,
-                waited_us = self.begun.elapsed().as_micros() as u64,
-                error = "withdrawn",
-                "waited"
-            );
+            self.log_end(Some(&"withdrawn"));
         }
     }
 }
