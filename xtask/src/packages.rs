@@ -69,7 +69,9 @@ fn check_packed() -> Result<()> {
         let packed = format!("{name}-{}", env!("CARGO_PKG_VERSION"));
         let archive = target().join(format!("package/{packed}.crate"));
         let mut tar = Command::new("tar");
-        show(tar.arg("-xzf").arg(archive).current_dir(&workspace))?;
+        // Every file in a package has one and the same old time. With it, cargo would take
+        // what it compiled of an earlier package to be up to date.
+        show(tar.arg("-xzmf").arg(archive).current_dir(&workspace))?;
         patches += &format!("{name} = {{ path = \"{packed}\" }}\n");
         members.push(packed);
     }
