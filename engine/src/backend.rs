@@ -18,7 +18,7 @@
 //!
 //! Every back end passes the suite in `testing::conformance`.
 
-use crate::{Error, ErrorKind, LockName, Mode};
+use crate::{ByteRange, Error, ErrorKind, LockName, Mode};
 use std::{
     fmt,
     sync::{Arc, Weak},
@@ -91,6 +91,26 @@ impl fmt::Debug for Opened {
     }
 }
 
+/// What [`Space::open_ranges`] found.
+pub struct OpenedRanges {
+    /// What it is; that of a lock on the whole of the file is the same.
+    pub identity: Identity,
+    /// The families of locks on whole files that exclude the ranges, and are excluded by
+    /// them. The engine refuses to use a file with ranges and with any other family.
+    pub families: &'static [&'static str],
+    /// The open file.
+    pub resource: Arc<dyn RangeLocks>,
+}
+
+impl fmt::Debug for OpenedRanges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenedRanges")
+            .field("identity", &self.identity)
+            .field("families", &self.families)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Whether a call of [`Space::open`] may create the lock, and whether it has.
 #[derive(Debug)]
 pub struct Creation {
@@ -143,6 +163,22 @@ pub trait Space: Send + Sync + 'static {
         access: Access,
         creation: &mut Creation,
     ) -> Result<Opened, Error>;
+
+    /// Opens a file for locks on ranges of its bytes. If it is missing, and the place and
+    /// `creation` permit it, the file is created.
+    ///
+    /// # Errors
+    /// [`Unsupported`](ErrorKind::Unsupported), the default, where nothing has bytes, and
+    /// whatever keeps it from opening.
+    fn open_ranges(
+        &self,
+        name: &LockName,
+        access: Access,
+        creation: &mut Creation,
+    ) -> Result<OpenedRanges, Error> {
+        let _ = (name, access, creation);
+        Err(ErrorKind::Unsupported.into())
+    }
 
     /// What `name` leads to now; `None` if to nothing.
     ///
@@ -361,6 +397,39 @@ pub enum Cancel {
 /// Longer than a busy machine keeps a thread from running, short enough for
 /// those that wait behind.
 pub const SWEEP: Duration = Duration::from_millis(100);
+
+/// The locks on ranges of bytes that one open file description has.
+///
+/// They have the meaning of `fcntl`: a request replaces what the description holds of these
+/// bytes, at once for all of them or not at all, and a description does not conflict with
+/// itself. A function other than [`wait`](RangeLocks::wait) ends at once.
+pub trait RangeLocks: Send + Sync + 'static {
+    /// Whether bytes can be locked in this mode at all.
+    fn permits(&self, mode: Mode) -> bool;
+
+    /// Locks the bytes in another mode, or releases them with `None`; `false` if another
+    /// description holds one of them in a conflicting mode, and nothing has changed then.
+    ///
+    /// # Errors
+    /// What kept it from that; nothing has changed then.
+    fn try_set(&self, range: ByteRange, mode: Option<Mode>) -> Result<bool, Error>;
+
+    /// A lock of another description that conflicts with `mode` somewhere in the range, not
+    /// the first of them in particular.
+    ///
+    /// # Errors
+    /// Whatever keeps it from looking.
+    fn conflict(&self, range: ByteRange, mode: Mode) -> Result<Option<(ByteRange, Mode)>, Error>;
+
+    /// Prepares to wait until the bytes are locked. [`Blocking::run`] answers
+    /// [`Granted`](Answer::Granted) if they are, also if the wait was cancelled meanwhile, and
+    /// [`Busy`](Answer::Busy) if the wait was cancelled and nothing has changed. Other
+    /// functions of this trait may be called during the wait.
+    ///
+    /// # Errors
+    /// What kept it from being prepared.
+    fn wait(&self, range: ByteRange, mode: Mode) -> Result<Arc<dyn Blocking>, Error>;
+}
 
 /// Where a back end reports what happens later.
 pub trait Sink: Send + Sync {

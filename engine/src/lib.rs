@@ -43,16 +43,18 @@ mod mode;
 mod name;
 mod naming;
 mod policy;
+mod range;
 mod sync;
 #[cfg(feature = "conformance")]
 pub mod testing;
 
-pub use api::{Acquire, Guard, Lock, LockManager, LockUse, Loss, Owner, OwnerHandle};
+pub use api::{Acquire, Guard, Lock, LockManager, LockUse, Loss, Owner, OwnerHandle, RangeOwner};
 pub use diagnose::Deadlock;
 pub use error::{Error, ErrorKind};
 pub use mode::Mode;
 pub use name::LockName;
 pub use policy::{Ceilings, Grant, Limits};
+pub use range::ByteRange;
 
 /// The example of the crate's page compiles.
 #[cfg(doctest)]

@@ -29,7 +29,7 @@ const CRATES: [&str; 9] = [
 /// and of lower ones. A file belongs to the first layer that names it or a directory
 /// above it.
 const LAYERS: [(&str, &[&str]); 8] = [
-    ("vocabulary", &["error.rs", "mode.rs", "name.rs", "sync.rs"]),
+    ("vocabulary", &["error.rs", "mode.rs", "name.rs", "range.rs", "sync.rs"]),
     ("contract", &["backend.rs"]),
     ("core", &["core/"]),
     ("policy", &["policy/"]),

@@ -74,10 +74,7 @@ impl Acquire {
             Tried::Busy => true,
             Tried::Later => false,
         };
-        let timeout = match (timeout, lock.account().limits.longest_wait) {
-            (Some(asked), Some(cap)) => Some(asked.min(cap)),
-            (asked, cap) => asked.or(cap),
-        };
+        let timeout = lock.account().limits.cut(timeout);
         let zero = timeout.is_some_and(|t| t.is_zero());
         if zero && looked_up {
             return Err(ErrorKind::Timeout.into());
@@ -310,6 +307,11 @@ impl Waiting {
             return entry.enqueue(&self.request, self.mode, waits);
         }
         let host = self.lock.host();
+        if self.lock.waits_for_own_ranges(entry, self.mode) {
+            let name = self.lock.name().to_string();
+            let locks = vec![name.clone(), name];
+            return Err(host.deadlocks.report(&account.label, locks));
+        }
         let cycle = {
             let mut blocked = host.blocked.lock();
             let cycle = blocked.find_cycle(

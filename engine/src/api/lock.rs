@@ -2,46 +2,28 @@
 
 use super::{
     acquire::{Acquire, Blocks},
+    cooperation::Cooperation,
     guard::Guard,
     opened::{OpenLock, Share},
 };
 use crate::{Error, ErrorKind, Mode, naming::Tried};
 use std::{
     fmt,
-    future::poll_fn,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
-    task::{Poll, Waker},
-    time::{Duration, Instant, SystemTime},
+    sync::Arc,
+    time::{Duration, SystemTime},
 };
-
-/// How many acquisitions of a lock may end at once, one after the other, before
-/// the task gives way to others of its executor. As many as a task of tokio may
-/// poll resources before it is made to; at 2 us each this is a quarter of a
-/// millisecond.
-const COOPERATIVE_BUDGET: u32 = 128;
-
-/// How often a task wakes itself, which keeps it on its worker thread, before it
-/// has another thread wake it, which lets any idle worker have it. Workers with
-/// work of their own take none from each other, so three such tasks may share one
-/// worker while a fourth has the other to itself. Once in 4 ms costs nothing that
-/// can be measured.
-const WORKER_BUDGET: u32 = 16;
 
 /// An open lock of one [`Owner`](crate::Owner).
 pub struct Lock {
     open: Arc<OpenLock>,
-    /// Acquisitions since the task moved.
-    unyielded: AtomicU32,
+    cooperation: Cooperation,
 }
 
 impl Lock {
     pub(super) fn new(open: Arc<OpenLock>) -> Lock {
         Lock {
             open,
-            unyielded: AtomicU32::new(0),
+            cooperation: Cooperation::default(),
         }
     }
 
@@ -76,7 +58,7 @@ impl Lock {
     /// # Errors
     /// As `try_acquire`.
     pub async fn try_acquire_async(&self, mode: Mode) -> Result<Guard, Error> {
-        self.give_way().await;
+        self.cooperation.give_way(self.open.host()).await;
         let share = Share::take(&self.open, mode)?;
         match self.open.try_hold(mode)? {
             Tried::Held(held) => Ok(Guard::new(share, held, mode)),
@@ -101,7 +83,7 @@ impl Lock {
     /// lock before this returns, and what opening answers if the lock file was
     /// replaced and is opened again.
     pub async fn acquire(&self, mode: Mode, timeout: Option<Duration>) -> Result<Guard, Error> {
-        self.give_way().await;
+        self.cooperation.give_way(self.open.host()).await;
         Acquire::begin(&self.open, mode, timeout, Blocks::Task)?.await
     }
 
@@ -137,40 +119,6 @@ impl Lock {
     /// answers if the lock file was replaced and is opened again.
     pub fn last_touched(&self) -> Result<Option<SystemTime>, Error> {
         self.open.look_up()?.entry().last_touched()
-    }
-
-    /// Yields once to the executor when the budget is used up: a task whose
-    /// acquisitions all end at once would keep its worker for ever. It yields
-    /// before it acquires, since it must not hold the lock meanwhile.
-    async fn give_way(&self) {
-        // Tasks that share a handle share the budget; a lost count does no harm.
-        let count = self.unyielded.load(Ordering::Relaxed) + 1;
-        let moves = count == COOPERATIVE_BUDGET * WORKER_BUDGET;
-        let next = if moves { 0 } else { count };
-        self.unyielded.store(next, Ordering::Relaxed);
-        if !count.is_multiple_of(COOPERATIVE_BUDGET) {
-            return;
-        }
-        let mut yielded = false;
-        poll_fn(|cx| {
-            if std::mem::replace(&mut yielded, true) {
-                return Poll::Ready(());
-            }
-            if !moves || !self.wake_from_elsewhere(cx.waker()) {
-                cx.waker().wake_by_ref();
-            }
-            Poll::Pending
-        })
-        .await;
-    }
-
-    /// Has the timer's thread wake a task; `false` if there is none.
-    fn wake_from_elsewhere(&self, waker: &Waker) -> bool {
-        let waker = waker.clone();
-        let timer = &self.open.host().services.timer;
-        timer
-            .at(Instant::now(), Box::new(move || waker.wake()))
-            .is_ok()
     }
 }
 

@@ -1,11 +1,13 @@
 //! What users of the engine hold: managers, owners, locks, guards and requests.
 
 mod acquire;
+mod cooperation;
 mod guard;
 mod lock;
 mod manager;
 mod opened;
 mod owner;
+mod ranges;
 
 pub use acquire::Acquire;
 pub use guard::{Guard, Loss};
@@ -13,3 +15,4 @@ pub use lock::Lock;
 pub use manager::LockManager;
 pub use opened::LockUse;
 pub use owner::{Owner, OwnerHandle};
+pub use ranges::RangeOwner;

@@ -1,8 +1,8 @@
 //! The locks that an owner has open.
 
 use crate::{
-    Error, Mode,
-    driver::Host,
+    ByteRange, Error, Mode,
+    driver::{Entry, Host, RangeFile},
     naming::Named,
     policy::{Account, Grant},
     sync::Mutex,
@@ -21,6 +21,7 @@ pub(super) struct OpenLocks {
     host: Arc<Host>,
     pub(super) account: Arc<Account>,
     by_number: Mutex<HashMap<u64, Weak<OpenLock>>>,
+    ranges: Mutex<HashMap<u64, Weak<RangeFile>>>,
     next: AtomicU64,
 }
 
@@ -30,6 +31,7 @@ impl OpenLocks {
             host: Arc::clone(host),
             account: Arc::new(account),
             by_number: Mutex::default(),
+            ranges: Mutex::default(),
             next: AtomicU64::new(0),
         }
     }
@@ -47,6 +49,26 @@ impl OpenLocks {
         let mut by_number = self.by_number.lock();
         by_number.insert(lock.number, Arc::downgrade(&lock));
         Ok(lock)
+    }
+
+    pub(super) fn open_ranges(
+        self: &Arc<Self>,
+        grant: &Grant,
+        name: &str,
+    ) -> Result<Arc<OpenRanges>, Error> {
+        let file = Arc::new(RangeFile::open(&self.host, &self.account, grant, name)?);
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        self.ranges.lock().insert(number, Arc::downgrade(&file));
+        Ok(Arc::new(OpenRanges {
+            file,
+            of: Arc::clone(self),
+            number,
+        }))
+    }
+
+    fn range_files(&self) -> Vec<Arc<RangeFile>> {
+        let ranges = self.ranges.lock();
+        ranges.values().filter_map(Weak::upgrade).collect()
     }
 
     /// What the owner holds and waits for now.
@@ -69,8 +91,21 @@ impl OpenLocks {
                     lock: lock.name().to_string(),
                     mode,
                     held,
+                    range: None,
                 }));
             }
+        }
+        for file in self.range_files() {
+            let (held, waiting) = file.uses();
+            let held = held.into_iter().map(|piece| (piece, true));
+            let all = held.chain(waiting.into_iter().map(|piece| (piece, false)));
+            uses.extend(all.map(|(piece, held)| LockUse {
+                owner: self.account.label.to_string(),
+                lock: file.name().to_string(),
+                mode: piece.mode,
+                held,
+                range: Some(piece.range),
+            }));
         }
         uses
     }
@@ -81,6 +116,9 @@ impl OpenLocks {
         let locks: Vec<_> = self.by_number.lock().values().cloned().collect();
         for lock in locks.iter().filter_map(Weak::upgrade) {
             lock.evict();
+        }
+        for file in self.range_files() {
+            file.evict();
         }
     }
 }
@@ -97,6 +135,8 @@ pub struct LockUse {
     pub mode: Mode,
     /// Whether it is held; otherwise the owner waits for it.
     pub held: bool,
+    /// The bytes that are locked, if not the whole file is.
+    pub range: Option<ByteRange>,
 }
 
 /// One of them; its handle, its guards and its requests share it.
@@ -104,6 +144,18 @@ pub(super) struct OpenLock {
     named: Named,
     of: Arc<OpenLocks>,
     number: u64,
+}
+
+impl OpenLock {
+    /// Whether the owner itself holds bytes of the file that exclude such a request, which
+    /// would wait for ever.
+    pub(super) fn waits_for_own_ranges(&self, entry: &Entry, mode: Mode) -> bool {
+        self.of.range_files().iter().any(|file| {
+            *file.identity() == entry.identity
+                && file.excludes(entry.family)
+                && file.holding(ByteRange::ALL, mode).is_some()
+        })
+    }
 }
 
 impl Deref for OpenLock {
@@ -117,6 +169,51 @@ impl Deref for OpenLock {
 impl Drop for OpenLock {
     fn drop(&mut self) {
         self.of.by_number.lock().remove(&self.number);
+    }
+}
+
+/// A file whose bytes the owner locks; its handle and its requests share it.
+pub(super) struct OpenRanges {
+    file: Arc<RangeFile>,
+    of: Arc<OpenLocks>,
+    number: u64,
+}
+
+impl OpenRanges {
+    /// The locks of the owner itself, by name, for one of which a request would wait for
+    /// ever, after the one that was asked for.
+    pub(super) fn waits_for_itself(&self, range: ByteRange, mode: Mode) -> Option<Vec<String>> {
+        let own_ranges = || {
+            let files = self.of.range_files();
+            let other = files.into_iter().find(|file| {
+                !Arc::ptr_eq(file, &self.file)
+                    && file.identity() == self.identity()
+                    && file.holding(range, mode).is_some()
+            })?;
+            Some(other.name().to_string())
+        };
+        let own_guards = || {
+            let entry = self.host().entry(self.identity())?;
+            let (held, _) = entry.of_owner(self.account().id);
+            let stands = self.excludes(entry.family) && held.iter().any(|m| m.conflicts(mode));
+            stands.then(|| self.name().to_string())
+        };
+        let other = own_ranges().or_else(own_guards)?;
+        Some(vec![self.name().to_string(), other])
+    }
+}
+
+impl Deref for OpenRanges {
+    type Target = Arc<RangeFile>;
+
+    fn deref(&self) -> &Arc<RangeFile> {
+        &self.file
+    }
+}
+
+impl Drop for OpenRanges {
+    fn drop(&mut self) {
+        self.of.ranges.lock().remove(&self.number);
     }
 }
 

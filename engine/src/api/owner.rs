@@ -3,7 +3,7 @@
 
 use super::opened::{LockUse, OpenLocks};
 use crate::{
-    Error, Lock,
+    Error, Lock, RangeOwner,
     driver::Host,
     policy::{Account, Grant},
 };
@@ -42,6 +42,18 @@ impl Owner {
     /// [`Closed`](crate::ErrorKind::Closed) after `close`.
     pub fn open(&self, grant: &Grant, name: &str) -> Result<Lock, Error> {
         self.0.open(grant, name).map(Lock::new)
+    }
+
+    /// Opens the file called `name` in a granted place for locks on ranges of its bytes,
+    /// creating it if that is permitted. Nothing is locked yet.
+    ///
+    /// # Errors
+    /// As [`open`](Owner::open); [`FamilyMismatch`](crate::ErrorKind::FamilyMismatch) if this
+    /// host uses the file with locks that would not exclude those of `fcntl`;
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) on file systems that are not local, on
+    /// Windows, and where the back end has no ranges.
+    pub fn open_ranges(&self, grant: &Grant, name: &str) -> Result<RangeOwner, Error> {
+        self.0.open_ranges(grant, name).map(RangeOwner::new)
     }
 
     /// Ends every wait and every hold of this owner. From now on each of its

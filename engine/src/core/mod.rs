@@ -4,6 +4,7 @@
 
 mod lock;
 mod queue;
+mod ranges;
 mod waitgraph;
 
 // The core is the same on every system; on Wine the search takes minutes.
@@ -12,4 +13,5 @@ mod explore;
 
 pub(crate) use lock::{Actions, Attempt, Clock, Collected, Core, Outcome, Record, Start};
 pub(crate) use queue::{HoldId, RequestId, Waiting};
+pub(crate) use ranges::{HeldRanges, Piece};
 pub(crate) use waitgraph::{BlockedOn, WaitGraph};

@@ -3,6 +3,7 @@
 
 mod entry;
 mod pool;
+mod ranges;
 mod registry;
 mod request;
 mod services;
@@ -10,6 +11,7 @@ mod timer;
 
 pub(crate) use entry::{Attempt, Entry, Queued};
 pub(crate) use pool::Job;
+pub(crate) use ranges::{RangeFile, RangeWait};
 pub(crate) use registry::{Host, Place};
 pub(crate) use request::{Progress, Request};
 pub(crate) use timer::Key;

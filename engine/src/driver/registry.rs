@@ -4,7 +4,7 @@
 use super::{entry::Entry, pool::Pool, services::Services, timer::Timer};
 use crate::{
     Ceilings, Error, ErrorKind, LockName, Mode,
-    backend::{Access, Creation, Identity},
+    backend::{Access, Creation, Identity, OpenedRanges},
     core::WaitGraph,
     diagnose::Deadlocks,
     policy::{Account, Grant, OwnerId, Quota},
@@ -27,11 +27,25 @@ pub(crate) struct Place {
 #[derive(Default)]
 struct Entries {
     by_identity: HashMap<Identity, Weak<Entry>>,
+    /// How often a file is open for locks on ranges.
+    ranges: HashMap<Identity, OpenRanges>,
     /// How many there were after those that had ended were last taken out.
     kept: usize,
 }
 
+/// A file that is open for locks on ranges.
+struct OpenRanges {
+    count: usize,
+    /// Of locks on the whole file, those that exclude ranges.
+    families: &'static [&'static str],
+}
+
 impl Entries {
+    fn find(&self, identity: &Identity) -> Option<Arc<Entry>> {
+        let entry = self.by_identity.get(identity).and_then(Weak::upgrade)?;
+        (!entry.is_retired()).then_some(entry)
+    }
+
     fn insert(&mut self, entry: &Arc<Entry>) {
         // Looked through when their number has doubled: one step for each insert.
         if self.by_identity.len() >= 2 * self.kept.max(16) {
@@ -79,25 +93,20 @@ impl Host {
         grant: &Grant,
         name: &LockName,
     ) -> Result<Place, Error> {
-        let access = if grant.shared_only {
-            Access::Shared
-        } else {
-            Access::Any
-        };
-        let may_create = account.created_locks.charge().is_ok();
-        let mut creation = Creation::new(may_create);
-        let opened = grant.space.open(name, access, &mut creation);
-        if may_create && !creation.is_done() {
-            account.created_locks.give_back();
-        }
-        let opened = opened?;
+        let opened = create_within(account, |creation| {
+            grant.space.open(name, access(grant), creation)
+        })?;
         let exclusive = opened.resource.permits(Mode::Exclusive);
         let found = {
             let mut entries = self.entries.lock();
-            let found = entries.by_identity.get(&opened.identity);
-            match found.and_then(Weak::upgrade) {
-                Some(entry) if !entry.is_retired() => entry,
-                _ => {
+            if let Some(ranges) = entries.ranges.get(&opened.identity)
+                && !ranges.families.contains(&opened.family)
+            {
+                return Err(ranges_mismatch(name, opened.family));
+            }
+            match entries.find(&opened.identity) {
+                Some(entry) => entry,
+                None => {
                     let permit = self.lock_files.take()?;
                     let entry = Entry::new(&self.services, opened, permit);
                     entries.insert(&entry);
@@ -119,4 +128,77 @@ impl Host {
         let entry = found;
         Ok(Place { entry, exclusive })
     }
+
+    /// Opens a file for locks on ranges; [`close_ranges`](Host::close_ranges) has to follow.
+    pub(super) fn open_ranges(
+        &self,
+        account: &Account,
+        grant: &Grant,
+        name: &LockName,
+    ) -> Result<OpenedRanges, Error> {
+        let opened = create_within(account, |creation| {
+            grant.space.open_ranges(name, access(grant), creation)
+        })?;
+        let mut entries = self.entries.lock();
+        if let Some(entry) = entries.find(&opened.identity)
+            && !opened.families.contains(&entry.family)
+        {
+            return Err(ranges_mismatch(name, entry.family));
+        }
+        let identity = opened.identity.clone();
+        let open = entries.ranges.entry(identity).or_insert(OpenRanges {
+            count: 0,
+            families: opened.families,
+        });
+        open.count += 1;
+        Ok(opened)
+    }
+
+    pub(super) fn close_ranges(&self, identity: &Identity) {
+        let mut entries = self.entries.lock();
+        if let Some(open) = entries.ranges.get_mut(identity) {
+            open.count -= 1;
+            if open.count == 0 {
+                entries.ranges.remove(identity);
+            }
+        }
+    }
+
+    /// The lock on a whole file, if it is open.
+    pub(crate) fn entry(&self, identity: &Identity) -> Option<Arc<Entry>> {
+        self.entries.lock().find(identity)
+    }
+}
+
+/// Opens something that may be created, within the owner's quota.
+fn create_within<T>(
+    account: &Account,
+    open: impl FnOnce(&mut Creation) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let may_create = account.created_locks.charge().is_ok();
+    let mut creation = Creation::new(may_create);
+    let opened = open(&mut creation);
+    if may_create && !creation.is_done() {
+        account.created_locks.give_back();
+    }
+    opened
+}
+
+/// For as much as a grant permits.
+fn access(grant: &Grant) -> Access {
+    match grant.shared_only {
+        true => Access::Shared,
+        false => Access::Any,
+    }
+}
+
+#[cold]
+fn ranges_mismatch(name: &LockName, family: &str) -> Error {
+    Error::new(
+        ErrorKind::FamilyMismatch,
+        format!(
+            "{name:?} is in use with `{family}` locks on the whole file and with locks on ranges \
+             of its bytes, which would not exclude each other"
+        ),
+    )
 }

@@ -1,7 +1,7 @@
 //! What the file back end needs of an operating system. `sys/` has it for each;
 //! the reference back end has one in memory.
 
-use crate::{Error, ErrorKind, Mode, backend::Cancel};
+use crate::{ByteRange, Error, ErrorKind, Mode, backend::Cancel};
 use std::{sync::Arc, time::SystemTime};
 
 /// One open file description, and the locks on it.
@@ -130,6 +130,24 @@ impl Range {
             start,
             len: end - start,
         }
+    }
+}
+
+impl From<ByteRange> for Range {
+    fn from(range: ByteRange) -> Range {
+        // Both fit: offsets are 63 bits long.
+        Range {
+            start: range.start() as i64,
+            len: range.len() as i64,
+        }
+    }
+}
+
+impl TryFrom<Range> for ByteRange {
+    type Error = Error;
+
+    fn try_from(range: Range) -> Result<ByteRange, Error> {
+        ByteRange::new(range.start as u64, range.len as u64)
     }
 }
 

@@ -5,6 +5,7 @@ pub(crate) mod fair;
 mod family;
 pub(crate) mod kernel;
 mod order;
+mod ranges;
 pub(crate) mod resource;
 pub(crate) mod sys;
 #[allow(dead_code, reason = "a system without locks touches nothing")]
@@ -17,11 +18,12 @@ pub use sys::{set_order_directory, set_wake_signal};
 use crate::sync::Mutex;
 use crate::{
     Error, ErrorKind, LockName,
-    backend::{Access, Creation, Identity, Opened, Resource, Space},
+    backend::{Access, Creation, Identity, Opened, OpenedRanges, Resource, Space},
 };
 use cap_std::fs::{Dir, File, Metadata, OpenOptions};
 use error::{translate, translated};
 use fair::Line;
+use ranges::FileRanges;
 use resource::LockFile;
 use std::{
     collections::HashMap,
@@ -45,6 +47,14 @@ pub(crate) enum FileSystem {
     User,
     /// A server keeps the locks, or the type is not known.
     Network,
+}
+
+/// A file that was opened to be locked.
+struct Found {
+    file: std::fs::File,
+    access: Access,
+    kind: FileSystem,
+    numbers: sys::Numbers,
 }
 
 /// A directory whose files are locks.
@@ -222,6 +232,49 @@ impl FileSpace {
         }
     }
 
+    /// Opens the file that a name leads to, after all that is to be checked.
+    fn find(
+        &self,
+        name: &LockName,
+        access: Access,
+        creation: &mut Creation,
+    ) -> Result<Found, Error> {
+        sys::check_name(name)?;
+        // Opening a device can have effects of its own, so look first. The
+        // check that counts comes after.
+        match self.dir.metadata(name.as_path()) {
+            Ok(found) if !self.can_be_locked(&found) => return Err(not_a_file(&found, name)),
+            _ => {}
+        }
+        self.check_network(sys::file_system(&*self.dir), name)?;
+        let (file, access) = self.open_file(name, access, creation)?;
+        let metadata = translated(file.metadata())?;
+        if !self.can_be_locked(&metadata) {
+            return Err(not_a_file(&metadata, name));
+        }
+        let file = file.into_std();
+        let kind = self.check_network(sys::file_system(&file), name)?;
+        let numbers = translated(sys::numbers(&file, &metadata))?;
+        self.devices.lock().insert(numbers.0, kind);
+        Ok(Found {
+            file,
+            access,
+            kind,
+            numbers,
+        })
+    }
+
+    /// Locks on ranges are requested on the thread of the call, which must not hang.
+    fn check_local(&self, kind: io::Result<FileSystem>, name: &LockName) -> Result<(), Error> {
+        match translated(kind)? {
+            FileSystem::Local | FileSystem::Foreign => Ok(()),
+            FileSystem::User | FileSystem::Network => Err(Error::new(
+                ErrorKind::Unsupported,
+                format!("{name:?} is not on a local file system: there are no locks on ranges"),
+            )),
+        }
+    }
+
     fn can_be_locked(&self, found: &Metadata) -> bool {
         let directory = self.directories && self.family == Family::Flock && found.is_dir();
         found.is_file() || directory
@@ -302,24 +355,13 @@ impl Space for FileSpace {
     ) -> Result<Opened, Error> {
         self.family.check()?;
         self.order.check()?;
-        sys::check_name(name)?;
-        // Opening a device can have effects of its own, so look first. The
-        // check that counts comes after.
-        match self.dir.metadata(name.as_path()) {
-            Ok(found) if !self.can_be_locked(&found) => return Err(not_a_file(&found, name)),
-            _ => {}
-        }
-        self.check_network(sys::file_system(&*self.dir), name)?;
-        let (file, access) = self.open_file(name, access, creation)?;
-        let metadata = translated(file.metadata())?;
-        if !self.can_be_locked(&metadata) {
-            return Err(not_a_file(&metadata, name));
-        }
-        let file = file.into_std();
-        let kind = self.check_network(sys::file_system(&file), name)?;
-        let numbers = translated(sys::numbers(&file, &metadata))?;
+        let Found {
+            file,
+            access,
+            kind,
+            numbers,
+        } = self.find(name, access, creation)?;
         let (device, inode) = numbers;
-        self.devices.lock().insert(device, kind);
         let native = sys::NativeFile::new(file, self.family, kind);
         let access = match self.family.writes() {
             true => access,
@@ -338,6 +380,28 @@ impl Space for FileSpace {
             identity: self.identity(numbers, kind, name),
             family: self.family.name(),
             resource,
+        })
+    }
+
+    fn open_ranges(
+        &self,
+        name: &LockName,
+        access: Access,
+        creation: &mut Creation,
+    ) -> Result<OpenedRanges, Error> {
+        // Before anything is created.
+        if !sys::HAS_RANGES {
+            let why = "this operating system has no locks on ranges that `fcntl` would respect";
+            return Err(Error::new(ErrorKind::Unsupported, why));
+        }
+        self.check_local(sys::file_system(&*self.dir), name)?;
+        let found = self.find(name, access, creation)?;
+        self.check_local(Ok(found.kind), name)?;
+        let ranges = sys::NativeRanges::new(found.file);
+        Ok(OpenedRanges {
+            identity: self.identity(found.numbers, found.kind, name),
+            families: sys::FAMILIES_OF_RANGES,
+            resource: Arc::new(FileRanges::new(ranges, found.access)),
         })
     }
 

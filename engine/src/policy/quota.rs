@@ -28,7 +28,8 @@ pub struct Limits {
     /// system.
     pub created_locks: usize,
     /// Locks held, those that are waited for included. The default is 1,024:
-    /// shared locks may be held several times by way of one handle.
+    /// shared locks may be held several times by way of one handle. Each range of bytes
+    /// counts as one.
     pub held_locks: usize,
     /// Requests that wait. The default is 256.
     pub waiting_requests: usize,
@@ -85,6 +86,14 @@ impl Limits {
     pub fn waiter_threads(mut self, threads: usize) -> Limits {
         self.waiter_threads = threads;
         self
+    }
+
+    /// How long a request with this timeout may wait.
+    pub(crate) fn cut(&self, timeout: Option<Duration>) -> Option<Duration> {
+        match (timeout, self.longest_wait) {
+            (Some(asked), Some(cap)) => Some(asked.min(cap)),
+            (asked, cap) => asked.or(cap),
+        }
     }
 }
 

@@ -21,12 +21,12 @@ use super::{
     unix::{inheritable, is_linked, operation},
 };
 use crate::{
-    Error, ErrorKind, Mode,
+    ByteRange, Error, ErrorKind, Mode,
     backend::Cancel,
     file::{
         Family, FileSystem, Order,
         error::{translate, translated},
-        kernel::{Call, Kernel, Waited},
+        kernel::{Call, Kernel, Range, Waited},
         times,
     },
 };
@@ -132,11 +132,13 @@ fn kind(mode: Mode) -> libc::c_short {
     }
 }
 
-/// A request for the whole file.
-fn request(kind: libc::c_short) -> libc::flock {
+/// From the first byte to whatever the end will be.
+const WHOLE: Range = Range { start: 0, len: 0 };
+
+fn request(kind: libc::c_short, range: Range) -> libc::flock {
     libc::flock {
-        l_start: 0,
-        l_len: 0,
+        l_start: range.start,
+        l_len: range.len,
         l_pid: 0,
         l_type: kind,
         l_whence: libc::SEEK_SET as libc::c_short,
@@ -148,7 +150,16 @@ fn set(
     command: libc::c_int,
     kind: libc::c_short,
 ) -> Result<libc::flock, Errno> {
-    let mut request = request(kind);
+    set_range(file, command, kind, WHOLE)
+}
+
+fn set_range(
+    file: BorrowedFd<'_>,
+    command: libc::c_int,
+    kind: libc::c_short,
+    range: Range,
+) -> Result<libc::flock, Errno> {
+    let mut request = request(kind, range);
     // SAFETY: the descriptor is borrowed and open, and the commands read and
     // write one `flock` through the pointer, which is valid for the call.
     let result = unsafe { libc::fcntl(file.as_raw_fd(), command, &raw mut request) };
@@ -156,9 +167,9 @@ fn set(
 }
 
 /// Waits for the lock for as long as a slice.
-fn set_within_slice(file: BorrowedFd<'_>, kind: libc::c_short) -> Result<(), Errno> {
+fn set_within_slice(file: BorrowedFd<'_>, kind: libc::c_short, range: Range) -> Result<(), Errno> {
     let mut request = FlockTimeout {
-        lock: request(kind),
+        lock: request(kind, range),
         timeout: libc::timespec {
             tv_sec: 0,
             tv_nsec: SLICE.subsec_nanos().into(),
@@ -243,6 +254,60 @@ impl Kernel for NativeFile {
         Ok(Arc::new(SlicedWait {
             file: Arc::clone(&self.file),
             mode,
+            range: None,
+            cancelled: AtomicBool::new(false),
+            stays: AtomicBool::new(false),
+        }))
+    }
+}
+
+pub(crate) const HAS_RANGES: bool = true;
+
+/// All are kept in one list.
+pub(crate) const FAMILIES_OF_RANGES: &[&str] = &["posix", "flock", "both"];
+
+/// One open file description whose bytes are locked.
+pub(crate) struct NativeRanges(Arc<File>);
+
+impl NativeRanges {
+    pub(crate) fn new(file: File) -> NativeRanges {
+        NativeRanges(Arc::new(file))
+    }
+
+    pub(crate) fn try_set(&self, range: ByteRange, mode: Option<Mode>) -> Result<bool, Error> {
+        let kind = mode.map_or(libc::F_UNLCK, kind);
+        match set_range(self.0.as_fd(), libc::F_OFD_SETLK, kind, range.into()) {
+            Ok(_) => Ok(true),
+            Err(Errno::AGAIN | Errno::ACCESS) => Ok(false),
+            Err(error) => Err(translate(&error.into())),
+        }
+    }
+
+    pub(crate) fn conflict(
+        &self,
+        range: ByteRange,
+        mode: Mode,
+    ) -> Result<Option<(ByteRange, Mode)>, Error> {
+        let found = set_range(self.0.as_fd(), libc::F_OFD_GETLK, kind(mode), range.into());
+        let found = found.map_err(|error| translate(&error.into()))?;
+        let mode = match found.l_type {
+            libc::F_UNLCK => return Ok(None),
+            libc::F_RDLCK => Mode::Shared,
+            _ => Mode::Exclusive,
+        };
+        let range = ByteRange::new(found.l_start as u64, found.l_len as u64)?;
+        Ok(Some((range, mode)))
+    }
+
+    pub(crate) fn comes_back(&self) -> bool {
+        true
+    }
+
+    pub(crate) fn wait(&self, range: ByteRange, mode: Mode) -> Result<Arc<dyn Call>, Error> {
+        Ok(Arc::new(SlicedWait {
+            file: Arc::clone(&self.0),
+            mode,
+            range: Some(range.into()),
             cancelled: AtomicBool::new(false),
             stays: AtomicBool::new(false),
         }))
@@ -257,6 +322,8 @@ impl Kernel for NativeFile {
 struct SlicedWait {
     file: Arc<File>,
     mode: Mode,
+    /// Some bytes instead of the whole file.
+    range: Option<Range>,
     cancelled: AtomicBool,
     /// It is with `flock`, and ends with the lock only.
     stays: AtomicBool,
@@ -274,12 +341,14 @@ impl Call for SlicedWait {
             let waited = if self.stays.load(Ordering::SeqCst) {
                 flock(file, operation(self.mode, true))
             } else {
-                set_within_slice(file, kind(self.mode))
+                set_within_slice(file, kind(self.mode), self.range.unwrap_or(WHOLE))
             };
             match waited {
                 Ok(()) => return Ok(Waited::Granted),
                 Err(Errno::TIMEDOUT | Errno::INTR) => {}
-                Err(Errno::NOTSUP) if !self.stays.swap(true, Ordering::SeqCst) => {}
+                // `flock` knows no ranges.
+                Err(Errno::NOTSUP)
+                    if self.range.is_none() && !self.stays.swap(true, Ordering::SeqCst) => {}
                 Err(error) => return Err(translate(&error.into())),
             }
         }

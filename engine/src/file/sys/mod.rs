@@ -37,6 +37,8 @@ pub(crate) use unsupported::*;
 
 #[cfg(not(all(target_os = "linux", not(clasp_unsupported))))]
 mod no_order;
+#[cfg(any(clasp_unsupported, not(any(target_os = "linux", target_os = "macos"))))]
+mod no_ranges;
 #[cfg(not(all(target_os = "linux", not(clasp_unsupported))))]
 mod no_signal;
 

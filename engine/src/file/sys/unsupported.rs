@@ -1,7 +1,7 @@
 //! Systems whose locks the engine does not know: everything compiles and says
 //! so.
 
-pub(crate) use super::{no_order::*, no_signal::*};
+pub(crate) use super::{no_order::*, no_ranges::*, no_signal::*};
 
 use super::Numbers;
 use crate::{

@@ -218,6 +218,7 @@ pub(super) fn a_snapshot_shows_holders_and_waiters(world: &dyn World) {
         lock: "a.lock".into(),
         mode,
         held,
+        range: None,
     };
     let held = lock_use("reader", Shared, true);
     let waiting = lock_use("writer", Exclusive, false);

@@ -146,14 +146,22 @@ pub(super) fn unlock_range(file: impl AsFd, range: Range) -> Result<(), Errno> {
 /// A lock of another description that stands against `mode` somewhere in a
 /// range; not the first of them in particular.
 #[doc(alias = "F_OFD_GETLK")]
-pub(super) fn conflict(file: impl AsFd, range: Range, mode: Mode) -> Result<Option<Range>, Errno> {
+pub(super) fn conflict(
+    file: impl AsFd,
+    range: Range,
+    mode: Mode,
+) -> Result<Option<(Range, Mode)>, Errno> {
     let found = fcntl(file, libc::F_OFD_GETLK, kind(mode), range)?;
-    Ok(
-        (libc::c_int::from(found.l_type) != libc::F_UNLCK).then_some(Range {
-            start: found.l_start,
-            len: found.l_len,
-        }),
-    )
+    let mode = match libc::c_int::from(found.l_type) {
+        libc::F_UNLCK => return Ok(None),
+        libc::F_RDLCK => Mode::Shared,
+        _ => Mode::Exclusive,
+    };
+    let range = Range {
+        start: found.l_start,
+        len: found.l_len,
+    };
+    Ok(Some((range, mode)))
 }
 
 fn set(

@@ -267,7 +267,8 @@ impl OrderFile {
 
 impl Bytes for OrderFile {
     fn conflict(&self, range: Range, mode: Mode) -> Result<Option<Range>, Error> {
-        translated(conflict(self.file(), range, mode).map_err(Into::into))
+        let found = translated(conflict(self.file(), range, mode).map_err(Into::into))?;
+        Ok(found.map(|(range, _)| range))
     }
 
     fn lock(&self, range: Range, mode: Mode) -> Result<bool, Error> {

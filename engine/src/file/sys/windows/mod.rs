@@ -8,7 +8,7 @@ mod polled;
 mod port;
 mod wait;
 
-pub(crate) use super::{no_order::*, no_signal::*};
+pub(crate) use super::{no_order::*, no_ranges::*, no_signal::*};
 pub(crate) use identity::{file_system, look_up, numbers};
 #[cfg(feature = "conformance")]
 pub(crate) use lock::{try_lock, unlock};
