@@ -301,8 +301,14 @@ fn a_file_is_not_used_with_locks_that_do_not_exclude_ranges() {
     assert_eq!(owner.open(&flock, "f").is_err(), mismatch);
     let both = Grant::new(world.space().family(Family::Both).into_space());
     drop(owner.open(&both, "f").unwrap());
-    drop(ranges);
-    drop(owner.open(&flock, "f").unwrap());
+    // An owner that names the family itself knows what it excludes.
+    let by_call = flock.clone().family_of_call(true);
+    let lock = owner.open(&by_call, "f").unwrap();
+    let second = owner.open_ranges(&world.grant(), "f").unwrap();
+    drop((ranges, second, lock));
+    let lock = owner.open(&flock, "f").unwrap();
+    assert_eq!(owner.open_ranges(&world.grant(), "f").is_err(), mismatch);
+    drop(lock);
 }
 
 #[test]

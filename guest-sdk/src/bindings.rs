@@ -1,5 +1,8 @@
 //! Bindings that `wit-bindgen` generates from `wit/p2`.
 
+use crate::path;
+use std::{path::Path, sync::OnceLock};
+
 #[expect(missing_docs, reason = "generated code")]
 #[allow(
     unsafe_code,
@@ -27,3 +30,24 @@ mod generated {
 }
 
 pub use generated::clasp::locks::*;
+
+/// The lockspaces of this component, with their guest paths. They never change.
+pub fn lockspaces() -> &'static [(types::Lockspace, String)] {
+    static SPACES: OnceLock<Vec<(types::Lockspace, String)>> = OnceLock::new();
+    SPACES.get_or_init(preopens::get_lockspaces)
+}
+
+/// The lockspace of a path, and the name of the lock in it (S19); `None` if the host has
+/// granted none for this path.
+pub fn lockspace_of(path: &str) -> Option<(&'static types::Lockspace, String)> {
+    let current_dir = std::env::current_dir();
+    let current_dir = current_dir
+        .as_deref()
+        .ok()
+        .and_then(Path::to_str)
+        .unwrap_or("/");
+    let spaces = lockspaces();
+    let grants = spaces.iter().map(|(_, path)| path);
+    let (at, name) = path::resolve(path, current_dir, grants)?;
+    Some((&spaces[at].0, name))
+}

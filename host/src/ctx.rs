@@ -41,6 +41,10 @@ impl Lockspace {
 
     /// Which programs of the machine exclude the guest: those that use the
     /// same family of locks.
+    ///
+    /// A guest can also call `fcntl` and `flock` as a POSIX program does
+    /// (`clasp:locks/ranges`, `clasp:locks/flock`). Such a lock has the family of the
+    /// call, and excludes programs that make the same call.
     pub fn family(mut self, family: Family) -> Lockspace {
         self.files = self.files.family(family);
         self
@@ -84,8 +88,31 @@ impl Lockspace {
     /// The grant for an [`Owner`](crate::engine::Owner), by which the host itself takes
     /// locks in this directory.
     pub fn grant(&self) -> Grant {
-        Grant::new(self.files.clone().into_space()).shared_only(self.shared_only)
+        self.grant_of(self.files.clone())
     }
+
+    fn grant_of(&self, files: FileSpace) -> Grant {
+        Grant::new(files.into_space()).shared_only(self.shared_only)
+    }
+
+    /// The grant for locks that exclude programs which use `flock`.
+    fn flock_grant(&self) -> Grant {
+        let files = self.files.clone();
+        let grant = self.grant_of(match files.chosen_family() {
+            Family::Flock | Family::Both => files,
+            _ => files.family(Family::Flock),
+        });
+        grant.family_of_call(true)
+    }
+}
+
+/// What a guest is granted under one of its paths.
+#[derive(Debug, Clone)]
+pub(crate) struct Granted {
+    pub(crate) path: String,
+    pub(crate) grant: Grant,
+    /// For locks of `flock`, where the back end has them.
+    pub(crate) flock: Option<Grant>,
 }
 
 /// Builds a [`LocksCtx`].
@@ -97,7 +124,7 @@ pub struct LocksCtxBuilder {
     manager: LockManager,
     label: Option<String>,
     limits: Limits,
-    spaces: Vec<(String, Grant)>,
+    spaces: Vec<Granted>,
 }
 
 impl LocksCtxBuilder {
@@ -138,14 +165,23 @@ impl LocksCtxBuilder {
         guest_path: impl Into<String>,
         space: Lockspace,
     ) -> &mut LocksCtxBuilder {
-        self.grant(guest_path, space.grant())
+        self.spaces.push(Granted {
+            path: guest_path.into(),
+            grant: space.grant(),
+            flock: Some(space.flock_grant()),
+        });
+        self
     }
 
     /// Grants the locks of any back end, as [`lockspace`](Self::lockspace) does for
     /// directories. A back end of your own implements
     /// [`engine::backend::Space`](crate::engine::backend::Space).
     pub fn grant(&mut self, guest_path: impl Into<String>, grant: Grant) -> &mut LocksCtxBuilder {
-        self.spaces.push((guest_path.into(), grant));
+        self.spaces.push(Granted {
+            path: guest_path.into(),
+            grant,
+            flock: None,
+        });
         self
     }
 
@@ -169,7 +205,7 @@ impl LocksCtxBuilder {
 #[derive(Debug)]
 pub struct LocksCtx {
     pub(crate) owner: Owner,
-    pub(crate) spaces: Vec<(String, Grant)>,
+    pub(crate) spaces: Vec<Granted>,
 }
 
 impl LocksCtx {

@@ -262,6 +262,14 @@ calls! {
     wait / call_wait(request: u32) -> Result<u32, String>;
     drop_request_before_pollable / call_drop_request_before_pollable(request: u32) -> ();
     drop_request / call_drop_request(request: u32) -> ();
+    open_flock / call_open_flock(space: u32, name: &str) -> Result<u32, String>;
+    open_ranges / call_open_ranges(space: u32, name: &str) -> Result<u32, String>;
+    same_ranges / call_same_ranges(ranges: u32, other: u32) -> bool;
+    try_range / call_try_range(ranges: u32, exclusive: bool, start: u64, len: u64) -> Result<bool, String>;
+    set_range / call_set_range(ranges: u32, exclusive: bool, start: u64, len: u64, timeout_ms: Option<u32>) -> Result<(), String>;
+    unlock_range / call_unlock_range(ranges: u32, start: u64, len: u64) -> Result<(), String>;
+    test_range / call_test_range(ranges: u32, exclusive: bool, start: u64, len: u64) -> Result<Option<(bool, u64, u64)>, String>;
+    drop_ranges / call_drop_ranges(ranges: u32) -> ();
     spaces / call_spaces() -> Vec<String>;
     increment / call_increment(path: &str) -> Result<u64, String>;
     write_file / call_write_file(path: &str, text: &str) -> Result<(), String>;

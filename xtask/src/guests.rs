@@ -13,7 +13,10 @@ pub(crate) const PACKAGES: [&str; 3] = ["examples/guests", "tests/guests", "benc
 
 /// Builds all of them into `target/guests`.
 pub(crate) fn build() -> Result<()> {
-    build_packages(&PACKAGES)
+    build_packages(&PACKAGES)?;
+    #[cfg(target_os = "linux")]
+    crate::existing::build()?;
+    Ok(())
 }
 
 /// Builds the examples, with the guest of the demo.

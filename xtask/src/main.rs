@@ -3,6 +3,8 @@
 mod bench;
 mod book;
 mod demo;
+#[cfg(target_os = "linux")]
+mod existing;
 mod faults;
 mod guests;
 mod modules;
@@ -58,6 +60,9 @@ enum Command {
     },
     /// Build the guest programs of tests, examples and benchmarks
     Guests,
+    /// Provide a C compiler for guests, whose programs take the locks with fcntl and flock
+    #[cfg(target_os = "linux")]
+    Posix,
     /// Render the guides and the reference as a book, into target/book
     Book,
     /// Check what is published: licences, public items, packages
@@ -89,6 +94,8 @@ fn main() -> ExitCode {
         Command::Platforms => platforms(),
         Command::Bench { options } => bench::run(&options),
         Command::Guests => guests::build(),
+        #[cfg(target_os = "linux")]
+        Command::Posix => existing::posix(),
         Command::Book => book::build(),
         Command::Packages { fix } => packages::check(fix),
         Command::Release => packages::release(),

@@ -13,11 +13,12 @@ use std::{
 };
 
 /// The crates of the workspace, by their sources.
-const CRATES: [&str; 9] = [
+const CRATES: [&str; 10] = [
     "engine/src",
     "host/src",
     "guest-sdk/src",
     "guest-sdk/macros/src",
+    "posix/src",
     "cli/src",
     "benches/src",
     "tests/src",
@@ -29,7 +30,10 @@ const CRATES: [&str; 9] = [
 /// and of lower ones. A file belongs to the first layer that names it or a directory
 /// above it.
 const LAYERS: [(&str, &[&str]); 8] = [
-    ("vocabulary", &["error.rs", "mode.rs", "name.rs", "range.rs", "sync.rs"]),
+    (
+        "vocabulary",
+        &["error.rs", "mode.rs", "name.rs", "range.rs", "sync.rs"],
+    ),
     ("contract", &["backend.rs"]),
     ("core", &["core/"]),
     ("policy", &["policy/"]),

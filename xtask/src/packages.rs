@@ -14,11 +14,12 @@ use std::{
 };
 
 /// Crates that are published, with their directories.
-pub(crate) const PUBLISHED: [(&str, &str); 5] = [
+pub(crate) const PUBLISHED: [(&str, &str); 6] = [
     ("clasp-engine", "engine"),
     ("clasp-host", "host"),
     ("clasp-guest", "guest-sdk"),
     ("clasp-guest-macros", "guest-sdk/macros"),
+    ("clasp-posix", "posix"),
     ("clasp-cli", "cli"),
 ];
 
@@ -26,7 +27,13 @@ pub(crate) const PUBLISHED: [(&str, &str); 5] = [
 const LIBRARIES: [&str; 3] = ["clasp-engine", "clasp-host", "clasp-guest"];
 
 /// Workspaces with dependencies.
-const WORKSPACES: [&str; 4] = [".", "examples/guests", "tests/guests", "benches/guest"];
+const WORKSPACES: [&str; 5] = [
+    ".",
+    "examples/guests",
+    "examples/existing",
+    "tests/guests",
+    "benches/guest",
+];
 
 /// Checks what is published; with `fix` writes the lists of public items.
 pub(crate) fn check(fix: bool) -> Result<()> {

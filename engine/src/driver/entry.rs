@@ -21,7 +21,7 @@ use crate::{
     },
     core::{self, Actions, Clock, Collected, Core, HoldId, Outcome, RequestId, Start, Waiting},
     diagnose,
-    policy::{Account, OwnerId, Permit},
+    policy::{Account, Grant, OwnerId, Permit},
     sync::{Mutex, MutexGuard},
 };
 use slab::Slab;
@@ -45,6 +45,8 @@ const CONFIRM: Duration = Duration::from_millis(100);
 pub(crate) struct Entry {
     pub(crate) identity: Identity,
     pub(crate) family: &'static str,
+    /// Whether a grant has chosen the family, rather than the calls of an owner.
+    pub(super) family_of_grant: AtomicBool,
     /// Operations that do not wait end at once, on the calling thread.
     pub(crate) immediate: bool,
     /// How often a name was found not to lead here any more. A lock that has
@@ -119,6 +121,7 @@ impl Entry {
         Arc::new_cyclic(|this: &Weak<Entry>| Entry {
             identity: opened.identity,
             family: opened.family,
+            family_of_grant: AtomicBool::new(false),
             immediate: caps.immediate,
             name_generation: AtomicU32::new(0),
             services: Arc::downgrade(services),
@@ -134,6 +137,13 @@ impl Entry {
             }),
             _permit: permit,
         })
+    }
+
+    /// The lock is used through this grant.
+    pub(super) fn chosen_by(&self, grant: &Grant) {
+        if !grant.family_of_call {
+            self.family_of_grant.store(true, Ordering::Relaxed);
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -12,7 +12,7 @@ use crate::{
 };
 use std::{
     collections::HashMap,
-    sync::{Arc, Weak},
+    sync::{Arc, Weak, atomic::Ordering},
 };
 
 /// A lock that was opened through a grant.
@@ -100,15 +100,22 @@ impl Host {
         let found = {
             let mut entries = self.entries.lock();
             if let Some(ranges) = entries.ranges.get(&opened.identity)
+                && !grant.family_of_call
                 && !ranges.families.contains(&opened.family)
             {
                 return Err(ranges_mismatch(name, opened.family));
             }
             match entries.find(&opened.identity) {
-                Some(entry) => entry,
+                Some(entry) => {
+                    if entry.family == opened.family {
+                        entry.chosen_by(grant);
+                    }
+                    entry
+                }
                 None => {
                     let permit = self.lock_files.take()?;
                     let entry = Entry::new(&self.services, opened, permit);
+                    entry.chosen_by(grant);
                     entries.insert(&entry);
                     return Ok(Place { entry, exclusive });
                 }
@@ -141,6 +148,7 @@ impl Host {
         })?;
         let mut entries = self.entries.lock();
         if let Some(entry) = entries.find(&opened.identity)
+            && entry.family_of_grant.load(Ordering::Relaxed)
             && !opened.families.contains(&entry.family)
         {
             return Err(ranges_mismatch(name, entry.family));

@@ -8,6 +8,7 @@ use std::{fmt, sync::Arc};
 pub struct Grant {
     pub(crate) space: Arc<dyn Space>,
     pub(crate) shared_only: bool,
+    pub(crate) family_of_call: bool,
 }
 
 impl Grant {
@@ -16,12 +17,21 @@ impl Grant {
         Grant {
             space,
             shared_only: false,
+            family_of_call: false,
         }
     }
 
     /// Restricts the grant to shared locks, whose files are opened read-only.
     pub fn shared_only(mut self, shared_only: bool) -> Grant {
         self.shared_only = shared_only;
+        self
+    }
+
+    /// Whether the owner names the family with each call, as POSIX programs do, so that it
+    /// knows what its locks exclude. A file may then be in use with locks of `flock` and with
+    /// locks on ranges at the same time, which do not exclude each other.
+    pub fn family_of_call(mut self, chosen: bool) -> Grant {
+        self.family_of_call = chosen;
         self
     }
 

@@ -3,23 +3,12 @@
 use super::Mode;
 use crate::{
     bindings::{
-        preopens::get_lockspaces,
-        types::{self, ErrorCode, Lockspace},
+        lockspace_of, lockspaces,
+        types::{self, ErrorCode},
     },
     error::{Cause, ErrorKind},
-    path,
 };
-use std::{
-    path::Path,
-    sync::OnceLock,
-    time::{Duration, SystemTime},
-};
-
-/// The grants never change while a component lives.
-fn lockspaces() -> &'static [(Lockspace, String)] {
-    static SPACES: OnceLock<Vec<(Lockspace, String)>> = OnceLock::new();
-    SPACES.get_or_init(get_lockspaces)
-}
+use std::time::{Duration, SystemTime};
 
 impl From<Mode> for types::Mode {
     fn from(mode: Mode) -> types::Mode {
@@ -62,15 +51,8 @@ pub(crate) struct Lock(types::Lock);
 
 impl Lock {
     pub(crate) fn open(path: &str) -> Result<Lock, Cause> {
-        let current_dir = std::env::current_dir();
-        let current_dir = current_dir
-            .as_deref()
-            .ok()
-            .and_then(Path::to_str)
-            .unwrap_or("/");
-        let spaces = lockspaces();
-        let grants = spaces.iter().map(|(_, path)| path);
-        let Some((at, name)) = path::resolve(path, current_dir, grants) else {
+        let Some((space, name)) = lockspace_of(path) else {
+            let spaces = lockspaces();
             let granted: Vec<_> = spaces.iter().map(|(_, path)| format!("{path:?}")).collect();
             let text = match granted.is_empty() {
                 true => "the host has granted no locks to this component; `clasp run` grants those of a \
@@ -83,7 +65,7 @@ impl Lock {
             };
             return Err(Cause::new(ErrorKind::NotGranted, text));
         };
-        Ok(Lock(spaces[at].0.open(&name)?))
+        Ok(Lock(space.open(&name)?))
     }
 
     pub(crate) fn try_acquire(&self, mode: Mode) -> Result<Option<Guard>, Cause> {

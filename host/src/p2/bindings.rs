@@ -13,6 +13,8 @@ mod generated {
             "clasp:locks/types.[method]guard.downgrade": async | trappable,
             "clasp:locks/types.[method]guard.try-upgrade": async | trappable,
             "clasp:locks/types.[method]guard.fencing-token": async | trappable,
+            "clasp:locks/ranges.[method]range-owner.set": async | trappable,
+            "clasp:locks/ranges.[method]range-owner.try-set": async | trappable,
             default: trappable,
         },
         trappable_error_type: { "clasp:locks/types.error-code" => crate::p2::CallError },
@@ -22,6 +24,7 @@ mod generated {
             "clasp:locks/types.lock": crate::p2::resources::LockResource,
             "clasp:locks/types.guard": crate::p2::resources::GuardResource,
             "clasp:locks/types.future-guard": crate::p2::resources::FutureGuardResource,
+            "clasp:locks/ranges.range-owner": crate::p2::resources::RangeOwnerResource,
         },
         require_store_data_send: true,
     });
@@ -45,6 +48,7 @@ pub mod sync {
                 "clasp:locks/types.lock": crate::p2::resources::LockResource,
                 "clasp:locks/types.guard": crate::p2::resources::GuardResource,
                 "clasp:locks/types.future-guard": crate::p2::resources::FutureGuardResource,
+                "clasp:locks/ranges.range-owner": crate::p2::resources::RangeOwnerResource,
             },
             require_store_data_send: true,
         });

@@ -5,12 +5,12 @@ use super::{
     CallError,
     bindings::preopens,
     resources::{
-        Ended, FutureGuardResource, GuardResource, LockResource, LockspaceResource, Lost, Request,
-        lock,
+        Ended, FutureGuardResource, GuardResource, LockResource, LockspaceResource, Lost,
+        RangeOwnerResource, Request, lock,
     },
 };
-use crate::LocksCtxView;
-use clasp_engine::{Error, ErrorKind, Guard, Mode};
+use crate::{LocksCtxView, ctx::Granted};
+use clasp_engine::{ByteRange, Error, ErrorKind, Guard, Mode};
 use std::{
     sync::{Arc, Mutex},
     task::{Context, Waker},
@@ -34,12 +34,40 @@ impl LocksCtxView<'_> {
         space: &Resource<LockspaceResource>,
         name: &str,
     ) -> Answer<Resource<LockResource>> {
-        let Some((_, grant)) = self.ctx.spaces.get(space.rep() as usize) else {
-            let why = "the lockspace is not granted";
-            return Err(Error::new(ErrorKind::NotPermitted, why).into());
+        let grant = &self.granted(space)?.grant;
+        let lock = self.ctx.owner.open(grant, name)?;
+        Ok(self.table.push(LockResource(lock))?)
+    }
+
+    fn open_flock(
+        &mut self,
+        space: &Resource<LockspaceResource>,
+        name: &str,
+    ) -> Answer<Resource<LockResource>> {
+        let Some(grant) = &self.granted(space)?.flock else {
+            let why = "the back end of the lockspace has no locks of `flock`";
+            return Err(Error::new(ErrorKind::Unsupported, why).into());
         };
         let lock = self.ctx.owner.open(grant, name)?;
         Ok(self.table.push(LockResource(lock))?)
+    }
+
+    fn open_ranges(
+        &mut self,
+        space: &Resource<LockspaceResource>,
+        name: &str,
+    ) -> Answer<Resource<RangeOwnerResource>> {
+        let grant = &self.granted(space)?.grant;
+        let ranges = self.ctx.owner.open_ranges(grant, name)?;
+        Ok(self.table.push(RangeOwnerResource(ranges))?)
+    }
+
+    fn granted(&self, space: &Resource<LockspaceResource>) -> Answer<&Granted> {
+        let granted = self.ctx.spaces.get(space.rep() as usize);
+        granted.ok_or_else(|| {
+            let why = "the lockspace is not granted";
+            Error::new(ErrorKind::NotPermitted, why).into()
+        })
     }
 
     fn guard(&mut self, guard: Result<Guard, Error>) -> Answer<Resource<GuardResource>> {
@@ -120,16 +148,16 @@ impl preopens::Host for LocksCtxView<'_> {
     fn get_lockspaces(&mut self) -> Trappable<Vec<(Resource<LockspaceResource>, String)>> {
         let spaces = self.ctx.spaces.iter().enumerate();
         Ok(spaces
-            .map(|(at, (path, _))| (Resource::new_own(at as u32), path.clone()))
+            .map(|(at, granted)| (Resource::new_own(at as u32), granted.path.clone()))
             .collect())
     }
 }
 
 /// The traits of one of the two sets of bindings, which differ in what may wait.
 macro_rules! translate {
-    ($types:path, { $($of_lock:item)* }, { $($of_guard:item)* }) => {
+    ($bindings:path, { $($of_lock:item)* }, { $($of_guard:item)* }, { $($of_ranges:item)* }) => {
         const _: () = {
-            use $types as types;
+            use $bindings::{flock, ranges, types};
 
             impl From<types::Mode> for Mode {
                 fn from(mode: types::Mode) -> Mode {
@@ -290,12 +318,76 @@ macro_rules! translate {
                     Ok(())
                 }
             }
+
+            impl flock::Host for LocksCtxView<'_> {
+                fn open(
+                    &mut self,
+                    space: Resource<LockspaceResource>,
+                    name: String,
+                ) -> Answer<Resource<LockResource>> {
+                    self.open_flock(&space, &name)
+                }
+            }
+
+            impl ranges::Host for LocksCtxView<'_> {}
+
+            impl ranges::HostRangeOwner for LocksCtxView<'_> {
+                fn open(
+                    &mut self,
+                    space: Resource<LockspaceResource>,
+                    name: String,
+                ) -> Answer<Resource<RangeOwnerResource>> {
+                    self.open_ranges(&space, &name)
+                }
+
+                fn is_same(
+                    &mut self,
+                    owner: Resource<RangeOwnerResource>,
+                    other: Resource<RangeOwnerResource>,
+                ) -> Trappable<bool> {
+                    let other = &self.table.get(&other)?.0;
+                    Ok(self.table.get(&owner)?.0.is_same(other))
+                }
+
+                $($of_ranges)*
+
+                fn unlock(
+                    &mut self,
+                    owner: Resource<RangeOwnerResource>,
+                    start: u64,
+                    len: u64,
+                ) -> Answer<()> {
+                    let range = ByteRange::new(start, len)?;
+                    Ok(self.table.get_mut(&owner)?.0.unlock(range)?)
+                }
+
+                fn test(
+                    &mut self,
+                    owner: Resource<RangeOwnerResource>,
+                    mode: types::Mode,
+                    start: u64,
+                    len: u64,
+                ) -> Answer<Option<ranges::LockedRange>> {
+                    let range = ByteRange::new(start, len)?;
+                    let found = self.table.get(&owner)?.0.test(range, mode.into())?;
+                    Ok(found.map(|(range, mode)| ranges::LockedRange {
+                        mode: mode.into(),
+                        start: range.start(),
+                        len: range.len(),
+                    }))
+                }
+
+                fn drop(&mut self, owner: Resource<RangeOwnerResource>) -> Trappable<()> {
+                    self.table.delete(owner)?;
+                    Ok(())
+                }
+            }
         };
     };
 }
 
 translate!(
-    super::bindings::types,
+    super::bindings,
     {
         async fn try_acquire(
             &mut self,
@@ -330,11 +422,38 @@ translate!(
         async fn fencing_token(&mut self, guard: Resource<GuardResource>) -> Answer<u64> {
             Ok(self.table.get(&guard)?.0.token_async().await?)
         }
+    },
+    {
+        async fn try_set(
+            &mut self,
+            owner: Resource<RangeOwnerResource>,
+            mode: types::Mode,
+            start: u64,
+            len: u64,
+        ) -> Answer<bool> {
+            let range = ByteRange::new(start, len)?;
+            let owner = &mut self.table.get_mut(&owner)?.0;
+            Ok(owner.try_set_async(range, mode.into()).await?)
+        }
+
+        async fn set(
+            &mut self,
+            owner: Resource<RangeOwnerResource>,
+            mode: types::Mode,
+            start: u64,
+            len: u64,
+            timeout: Option<u64>,
+        ) -> Answer<()> {
+            let range = ByteRange::new(start, len)?;
+            let timeout = timeout.map(Duration::from_nanos);
+            let owner = &mut self.table.get_mut(&owner)?.0;
+            Ok(owner.set(range, mode.into(), timeout).await?)
+        }
     }
 );
 
 translate!(
-    super::bindings::sync::types,
+    super::bindings::sync,
     {
         fn try_acquire(
             &mut self,
@@ -368,6 +487,33 @@ translate!(
 
         fn fencing_token(&mut self, guard: Resource<GuardResource>) -> Answer<u64> {
             Ok(self.table.get(&guard)?.0.token()?)
+        }
+    },
+    {
+        fn try_set(
+            &mut self,
+            owner: Resource<RangeOwnerResource>,
+            mode: types::Mode,
+            start: u64,
+            len: u64,
+        ) -> Answer<bool> {
+            let range = ByteRange::new(start, len)?;
+            let owner = &mut self.table.get_mut(&owner)?.0;
+            Ok(owner.try_set(range, mode.into())?)
+        }
+
+        fn set(
+            &mut self,
+            owner: Resource<RangeOwnerResource>,
+            mode: types::Mode,
+            start: u64,
+            len: u64,
+            timeout: Option<u64>,
+        ) -> Answer<()> {
+            let range = ByteRange::new(start, len)?;
+            let timeout = timeout.map(Duration::from_nanos);
+            let owner = &mut self.table.get_mut(&owner)?.0;
+            Ok(owner.set_blocking(range, mode.into(), timeout)?)
         }
     }
 );

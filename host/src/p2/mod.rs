@@ -6,7 +6,9 @@ mod host;
 mod resources;
 
 pub use error::CallError;
-pub use resources::{FutureGuardResource, GuardResource, LockResource, LockspaceResource};
+pub use resources::{
+    FutureGuardResource, GuardResource, LockResource, LockspaceResource, RangeOwnerResource,
+};
 
 use crate::{Locks, LocksView};
 use wasmtime::component::Linker;
@@ -20,6 +22,8 @@ use wasmtime::component::Linker;
 /// If the linker has one of them already.
 pub fn add_to_linker_async<T: LocksView + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
     bindings::types::add_to_linker::<T, Locks>(linker, T::locks)?;
+    bindings::ranges::add_to_linker::<T, Locks>(linker, T::locks)?;
+    bindings::flock::add_to_linker::<T, Locks>(linker, T::locks)?;
     bindings::preopens::add_to_linker::<T, Locks>(linker, T::locks)
 }
 
@@ -30,5 +34,7 @@ pub fn add_to_linker_async<T: LocksView + 'static>(linker: &mut Linker<T>) -> wa
 /// If the linker has one of them already.
 pub fn add_to_linker_sync<T: LocksView + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
     bindings::sync::types::add_to_linker::<T, Locks>(linker, T::locks)?;
+    bindings::sync::ranges::add_to_linker::<T, Locks>(linker, T::locks)?;
+    bindings::sync::flock::add_to_linker::<T, Locks>(linker, T::locks)?;
     bindings::preopens::add_to_linker::<T, Locks>(linker, T::locks)
 }

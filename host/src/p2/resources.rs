@@ -1,6 +1,6 @@
 //! What the guest's handles stand for.
 
-use clasp_engine::{Acquire, Error, Guard, Lock, Loss};
+use clasp_engine::{Acquire, Error, Guard, Lock, Loss, RangeOwner};
 use std::{
     future::{Future, poll_fn},
     pin::Pin,
@@ -22,6 +22,10 @@ pub struct LockResource(pub(super) Lock);
 /// The resource `guard`.
 #[derive(Debug)]
 pub struct GuardResource(pub(super) Guard);
+
+/// The resource `range-owner`.
+#[derive(Debug)]
+pub struct RangeOwnerResource(pub(super) RangeOwner);
 
 /// The resource `future-guard`.
 #[derive(Debug)]

@@ -1,7 +1,9 @@
 //! A guest that does as a test says; see `tests/wit/actor.wit`.
 
 use clasp_guest::bindings::{
+    flock,
     preopens::get_lockspaces,
+    ranges::RangeOwner,
     types::{ErrorCode, FutureGuard, Guard as LockGuard, Lock, Lockspace, Mode},
 };
 use clasp_guest::{
@@ -37,8 +39,22 @@ struct State {
     locks: Vec<Option<Opened>>,
     guards: Vec<Option<Held>>,
     requests: Vec<Option<FutureGuard>>,
+    ranges: Vec<Option<RangeOwner>>,
     /// Exclusive locks are taken by the two classes of the SDK in turn.
     turn: bool,
+}
+
+impl State {
+    fn space(&mut self, at: u32) -> &Lockspace {
+        if self.spaces.is_empty() {
+            self.spaces = get_lockspaces();
+        }
+        &self.spaces[at as usize].0
+    }
+
+    fn ranges(&self, at: u32) -> &RangeOwner {
+        self.ranges[at as usize].as_ref().expect("used up")
+    }
 }
 
 thread_local!(static STATE: RefCell<State> = RefCell::default());
@@ -149,12 +165,61 @@ impl Guest for Actor {
 
     fn open_raw(space: u32, lock: String) -> Result<u32, String> {
         with(|s| {
-            if s.spaces.is_empty() {
-                s.spaces = get_lockspaces();
-            }
-            let lock = s.spaces[space as usize].0.open(&lock).map_err(name)?;
+            let lock = s.space(space).open(&lock).map_err(name)?;
             Ok(push(&mut s.locks, Opened::Raw(lock)))
         })
+    }
+
+    fn open_flock(space: u32, lock: String) -> Result<u32, String> {
+        with(|s| {
+            let lock = flock::open(s.space(space), &lock).map_err(name)?;
+            Ok(push(&mut s.locks, Opened::Raw(lock)))
+        })
+    }
+
+    fn open_ranges(space: u32, file: String) -> Result<u32, String> {
+        with(|s| {
+            let ranges = RangeOwner::open(s.space(space), &file).map_err(name)?;
+            Ok(push(&mut s.ranges, ranges))
+        })
+    }
+
+    fn same_ranges(ranges: u32, other: u32) -> bool {
+        with(|s| s.ranges(ranges).is_same(s.ranges(other)))
+    }
+
+    fn try_range(ranges: u32, exclusive: bool, start: u64, len: u64) -> Result<bool, String> {
+        with(|s| s.ranges(ranges).try_set(mode(exclusive), start, len)).map_err(name)
+    }
+
+    fn set_range(
+        ranges: u32,
+        exclusive: bool,
+        start: u64,
+        len: u64,
+        timeout: Option<u32>,
+    ) -> Result<(), String> {
+        let timeout = timeout.map(|ms| u64::from(ms) * 1_000_000);
+        with(|s| s.ranges(ranges).set(mode(exclusive), start, len, timeout)).map_err(name)
+    }
+
+    fn unlock_range(ranges: u32, start: u64, len: u64) -> Result<(), String> {
+        with(|s| s.ranges(ranges).unlock(start, len)).map_err(name)
+    }
+
+    fn test_range(
+        ranges: u32,
+        exclusive: bool,
+        start: u64,
+        len: u64,
+    ) -> Result<Option<(bool, u64, u64)>, String> {
+        let found = with(|s| s.ranges(ranges).test(mode(exclusive), start, len));
+        let found = found.map_err(name)?;
+        Ok(found.map(|found| (found.mode == Mode::Exclusive, found.start, found.len)))
+    }
+
+    fn drop_ranges(ranges: u32) {
+        drop(with(|s| take(&mut s.ranges, ranges)));
     }
 
     fn close(lock: u32) {

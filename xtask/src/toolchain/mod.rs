@@ -6,7 +6,12 @@
 //! from distribution packages, once, under the cache directory.
 
 #[cfg(target_os = "linux")]
+mod c;
+#[cfg(target_os = "linux")]
 mod packages;
+
+#[cfg(target_os = "linux")]
+pub(crate) use c::{CToolchain, ensure as ensure_c};
 
 use crate::shell::{cache, capture, has, say};
 use anyhow::{Context, Result, bail};
@@ -107,24 +112,27 @@ pub(crate) fn ensure(target: Target) -> Result<Toolchain> {
             }
         }
     }
-    let directory = cache()?.join("guest-toolchain");
-    from_packages(&directory, target).with_context(|| {
+    from_packages(target).with_context(|| {
         format!(
             "the toolchain could not be made from packages. \
              If rustup works for you, run `rustup target add {triple}` and unset {CHOICE}"
         )
-    })?;
+    })
+}
+
+/// The toolchain of distribution packages.
+#[cfg(target_os = "linux")]
+fn from_packages(target: Target) -> Result<Toolchain> {
+    let directory = cache()?.join(packages::NAME);
+    packages::ensure(&directory, target)?;
     Ok(Toolchain {
         target,
         packages: Some(directory),
     })
 }
 
-#[cfg(target_os = "linux")]
-use packages::ensure as from_packages;
-
 #[cfg(not(target_os = "linux"))]
-fn from_packages(_: &Path, _: Target) -> Result<()> {
+fn from_packages(_: Target) -> Result<Toolchain> {
     bail!("only x86_64 Linux has the packages")
 }
 

@@ -14,9 +14,18 @@ use std::{
 
 const HOST: &str = "x86_64-unknown-linux-gnu";
 
+/// The directory of the toolchain in the cache.
+pub(super) const NAME: &str = "guest-toolchain";
+
 /// The npm package whose resources hold a wasi-libc, pinned: it says what the
 /// guests are linked with.
 const LIBC_PACKAGE: &str = "@yowasp/clang@22.0.0-git20542-10";
+
+/// The linkers of the toolchain: of modules, and of components.
+pub(super) fn linkers(directory: &Path) -> (PathBuf, PathBuf) {
+    let bin = rustlib(directory, HOST).join("bin");
+    (bin.join("gcc-ld/wasm-ld"), bin.join("wasm-component-ld"))
+}
 
 /// Makes the compiler if it is missing, and its standard library for `target`.
 pub(super) fn ensure(directory: &Path, target: Target) -> Result<()> {
@@ -62,7 +71,7 @@ fn make(directory: &Path) -> Result<()> {
         .parent()
         .context("the cache directory has no parent")?;
     fs::create_dir_all(parent)?;
-    let work = Work::begin(parent)?;
+    let work = Work::begin(parent, NAME)?;
 
     say("Toolchain: reading the package index");
     let apt = Apt::update(work.scratch.join("apt"))?;
@@ -106,7 +115,7 @@ fn add(directory: &Path, target: Target) -> Result<()> {
     let parent = directory
         .parent()
         .context("the cache directory has no parent")?;
-    let work = Work::begin(parent)?;
+    let work = Work::begin(parent, NAME)?;
     let library = work.out.join("lib");
     fs::create_dir_all(&library)?;
     match target {
@@ -145,12 +154,12 @@ fn add(directory: &Path, target: Target) -> Result<()> {
 
 /// The private apt state of one run: no root is needed, and the system's own
 /// state stays as it is. The system says where packages come from.
-struct Apt {
+pub(super) struct Apt {
     directory: PathBuf,
 }
 
 impl Apt {
-    fn update(directory: PathBuf) -> Result<Apt> {
+    pub(super) fn update(directory: PathBuf) -> Result<Apt> {
         for part in ["state/lists/partial", "cache/archives/partial"] {
             fs::create_dir_all(directory.join(part))?;
         }
@@ -205,7 +214,7 @@ impl Apt {
             .with_context(|| format!("package {package} does not depend on any {prefix}"))
     }
 
-    fn download(&self, to: &Path, packages: &[String]) -> Result<()> {
+    pub(super) fn download(&self, to: &Path, packages: &[String]) -> Result<()> {
         fs::create_dir_all(to)?;
         let mut command = self.command("apt-get");
         command.args(["-qq", "download"]).args(packages);
@@ -276,9 +285,10 @@ fn unpack_library(debs: &[PathBuf], to: &Path) -> Result<PathBuf> {
 }
 
 /// The directories of one run.
-struct Work {
-    out: PathBuf,
-    scratch: PathBuf,
+pub(super) struct Work {
+    /// What becomes the toolchain.
+    pub(super) out: PathBuf,
+    pub(super) scratch: PathBuf,
 }
 
 impl Drop for Work {
@@ -293,11 +303,12 @@ impl Drop for Work {
 const LIBC_FILES: [&str; 3] = ["libc.a", "crt1-command.o", "crt1-reactor.o"];
 
 impl Work {
-    fn begin(parent: &Path) -> Result<Work> {
+    /// Begins to make what is to be called `name` in `parent`.
+    pub(super) fn begin(parent: &Path, name: &str) -> Result<Work> {
         let id = std::process::id();
         let work = Work {
-            out: parent.join(format!("guest-toolchain.{id}")),
-            scratch: parent.join(format!("guest-toolchain.{id}.work")),
+            out: parent.join(format!("{name}.{id}")),
+            scratch: parent.join(format!("{name}.{id}.work")),
         };
         for made in [&work.out, &work.scratch] {
             fs::create_dir_all(made)?;
@@ -311,23 +322,7 @@ impl Work {
 
     /// The directory with wasi-libc.
     fn libc(&self) -> Result<PathBuf> {
-        say(format!("Toolchain: downloading {LIBC_PACKAGE}"));
-        let npm = self.scratch.join("npm");
-        fs::create_dir_all(&npm)?;
-        capture(
-            Command::new("npm")
-                .args(["pack", "--silent", LIBC_PACKAGE])
-                .current_dir(&npm),
-        )?;
-        capture(
-            Command::new("sh")
-                .args([
-                    "-c",
-                    "tar -xOf *.tgz package/gen/llvm-resources.tar | tar -x lib/wasm32-wasip1",
-                ])
-                .current_dir(&npm),
-        )?;
-        let libc = npm.join("lib/wasm32-wasip1");
+        let libc = resources(&self.scratch)?.join("lib/wasm32-wasip1");
         for file in LIBC_FILES {
             ensure!(libc.join(file).is_file(), "{LIBC_PACKAGE} has no {file}");
         }
@@ -370,11 +365,11 @@ impl Work {
             )?;
             fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755))?;
         }
-        self.add_missing_libraries(apt)
+        self.add_missing_libraries(apt, "libexec/rustc")
     }
 
-    /// Adds the shared libraries of LLVM that this machine lacks.
-    fn add_missing_libraries(&self, apt: &Apt) -> Result<()> {
+    /// Adds the shared libraries that a program needs and this machine lacks.
+    pub(super) fn add_missing_libraries(&self, apt: &Apt, program: &str) -> Result<()> {
         const PACKAGES: [(&str, &str); 10] = [
             ("libedit.so", "libedit2"),
             ("libbsd.so", "libbsd0"),
@@ -391,7 +386,7 @@ impl Work {
         for round in 0..4 {
             let needed = capture(
                 Command::new("ldd")
-                    .arg(self.out.join("libexec/rustc"))
+                    .arg(self.out.join(program))
                     .env("LD_LIBRARY_PATH", self.out.join("lib")),
             )?;
             let missing: Vec<_> = needed
@@ -543,7 +538,28 @@ impl Work {
     }
 }
 
-fn files(directory: &Path) -> Result<Vec<PathBuf>> {
+/// The libraries and headers of clang for wasm, with wasi-libc.
+pub(super) fn resources(scratch: &Path) -> Result<PathBuf> {
+    say(format!("Toolchain: downloading {LIBC_PACKAGE}"));
+    let npm = scratch.join("npm");
+    fs::create_dir_all(&npm)?;
+    capture(
+        Command::new("npm")
+            .args(["pack", "--silent", LIBC_PACKAGE])
+            .current_dir(&npm),
+    )?;
+    capture(
+        Command::new("sh")
+            .args([
+                "-c",
+                "tar -xOf *.tgz package/gen/llvm-resources.tar | tar -x",
+            ])
+            .current_dir(&npm),
+    )?;
+    Ok(npm)
+}
+
+pub(super) fn files(directory: &Path) -> Result<Vec<PathBuf>> {
     fs::read_dir(directory)
         .with_context(|| format!("cannot read {}", directory.display()))?
         .map(|entry| Ok(entry?.path()))

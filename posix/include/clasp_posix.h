@@ -1,0 +1,39 @@
+/* What headers of wasi-libc lack of fcntl(2). Programs that define it themselves, as SQLite
+ * does, need no header. Link with libclasp_posix.a. */
+#ifndef CLASP_POSIX_H
+#define CLASP_POSIX_H
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#ifndef F_GETLK
+#define F_GETLK 12
+#define F_SETLK 13
+#define F_SETLKW 14
+#endif
+
+#ifndef F_OFD_GETLK
+#define F_OFD_GETLK 36
+#define F_OFD_SETLK 37
+#define F_OFD_SETLKW 38
+#endif
+
+#ifndef F_ULOCK
+#define F_ULOCK 0
+#define F_LOCK 1
+#define F_TLOCK 2
+#define F_TEST 3
+#endif
+
+#ifdef __wasi__
+int lockf(int, int, off_t);
+#endif
+
+#ifndef F_RDLCK
+#define F_RDLCK 0
+#define F_WRLCK 1
+#define F_UNLCK 2
+#endif
+
+#endif

@@ -1,0 +1,182 @@
+//! `clasp-posix` for programs in C, and the guests that are existing code: programs in C and
+//! Rust that call `fcntl` and `flock`.
+
+use crate::{
+    shell::{capture, cargo, root, say, show, target},
+    toolchain::{self, CToolchain},
+};
+use anyhow::{Context, Result};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// The package of the program in Rust, with the program in C beside it.
+pub(crate) const PACKAGE: &str = "examples/existing";
+
+/// For guests, whose SQLite would otherwise lock with files of its own.
+const VFS: &str = "-DSQLITE_DEFAULT_UNIX_VFS=\"unix\"";
+
+/// What SQLite needs in a guest.
+const SQLITE: [&str; 4] = [
+    VFS,
+    "-DSQLITE_THREADSAFE=0",
+    "-DSQLITE_OMIT_LOAD_EXTENSION",
+    "-D_WASI_EMULATED_MMAN",
+];
+
+/// Provides a C compiler for guests that links `clasp-posix`, and says how to use it.
+pub(crate) fn posix() -> Result<()> {
+    let toolchain = toolchain::ensure_c()?;
+    let compiler = driver(&toolchain)?;
+    let (compiler, rustc) = (compiler.display(), toolchain.rustc()?);
+    println!(
+        "C:     {compiler} -O2 app.c -o app.wasm
+       for SQLite add {}
+
+Rust:  export CC_wasm32_wasip2={compiler} AR_wasm32_wasip2=ar
+       export LIBSQLITE3_FLAGS='{VFS}'
+       RUSTC={} cargo build --release --target wasm32-wasip2",
+        SQLITE.map(|flag| format!("'{flag}'")).join(" "),
+        rustc.display()
+    );
+    Ok(())
+}
+
+/// Builds the guests that are existing code into `target/guests`, beside the others.
+pub(crate) fn build() -> Result<()> {
+    let toolchain = toolchain::ensure_c()?;
+    let compiler = driver(&toolchain)?;
+    say(format!("Building {PACKAGE}"));
+    let mut build = rust(&toolchain, PACKAGE);
+    build.env("CC_wasm32_wasip2", &compiler);
+    build.env("LIBSQLITE3_FLAGS", VFS);
+    show(&mut build)?;
+
+    let sqlite = sqlite(&compiler)?;
+    let headers = format!("-I{}", sqlite_sources()?.display());
+    let example = root().join(PACKAGE).join("sqlite.c");
+    compile(
+        &compiler,
+        &[&example, &sqlite],
+        &program("sqlite-c"),
+        &[&headers],
+    )?;
+    for source in c_files(&root().join("tests/guests/c"))? {
+        let name = source.file_stem().unwrap_or_default().to_string_lossy();
+        compile(&compiler, &[&source], &program(&name), &[])?;
+        // The same program natively, to compare with.
+        let headers = format!("-I{}", root().join("posix/include").display());
+        compile(
+            Path::new("cc"),
+            &[&source],
+            &objects()?.join(&*name),
+            &[&headers],
+        )?;
+    }
+    Ok(())
+}
+
+/// A build of a package for guests.
+fn rust(toolchain: &CToolchain, package: &str) -> Command {
+    let mut build = cargo("build");
+    build
+        .args(["--quiet", "--locked", "--release"])
+        .arg("--manifest-path")
+        .arg(root().join(package).join("Cargo.toml"))
+        .arg("--target-dir")
+        .arg(target().join("guests"))
+        .env("AR_wasm32_wasip2", "ar");
+    toolchain.configure(&mut build);
+    build
+}
+
+fn program(name: &str) -> PathBuf {
+    target().join(format!("guests/wasm32-wasip2/release/{name}.wasm"))
+}
+
+/// Where objects go.
+fn objects() -> Result<PathBuf> {
+    let objects = target().join("guests/c");
+    fs::create_dir_all(&objects)?;
+    Ok(objects)
+}
+
+/// Writes the compiler, with its library and header, into `target/posix`.
+fn driver(toolchain: &CToolchain) -> Result<PathBuf> {
+    say("Building the library for C");
+    let prefix = target().join("posix");
+    for part in ["bin", "include", "lib"] {
+        fs::create_dir_all(prefix.join(part))?;
+    }
+    let mut build = rust(toolchain, "posix");
+    show(build.args(["--package", "clasp-posix", "--features", "c"]))?;
+    let exports = objects()?.join("exports.o");
+    capture(
+        toolchain
+            .clang()
+            .args(["-O2", "-c", "-o"])
+            .args([&exports, &root().join("posix/c/exports.c")]),
+    )?;
+    let library = prefix.join("lib/libclasp_posix.a");
+    fs::copy(
+        target().join("guests/wasm32-wasip2/release/libclasp_posix.a"),
+        &library,
+    )?;
+    capture(Command::new("ar").arg("q").args([&library, &exports]))?;
+    let header = "include/clasp_posix.h";
+    fs::copy(root().join("posix").join(header), prefix.join(header))?;
+    let compiler = prefix.join("bin/cc");
+    toolchain.write_driver(&compiler, &prefix, "clasp_posix")?;
+    Ok(compiler)
+}
+
+/// The object of SQLite, of the sources that the crate `libsqlite3-sys` contains.
+fn sqlite(compiler: &Path) -> Result<PathBuf> {
+    let sources = sqlite_sources()?;
+    let object = objects()?.join("sqlite3.o");
+    let note = objects()?.join("sqlite3.flags");
+    let made_of = format!("{} {SQLITE:?}", sources.display());
+    if fs::read_to_string(&note).ok().as_ref() != Some(&made_of) || !object.is_file() {
+        say("Building SQLite for C");
+        let mut flags = SQLITE.to_vec();
+        flags.push("-c");
+        compile(compiler, &[&sources.join("sqlite3.c")], &object, &flags)?;
+        fs::write(note, made_of)?;
+    }
+    Ok(object)
+}
+
+/// The directory with `sqlite3.c` and `sqlite3.h`.
+fn sqlite_sources() -> Result<PathBuf> {
+    let mut metadata = cargo("metadata");
+    metadata
+        .args(["--format-version=1", "--locked", "--manifest-path"])
+        .arg(root().join(PACKAGE).join("Cargo.toml"));
+    let metadata: serde_json::Value = serde_json::from_str(&capture(&mut metadata)?)?;
+    let packages = metadata["packages"].as_array().into_iter().flatten();
+    let manifest = packages
+        .filter(|package| package["name"] == "libsqlite3-sys")
+        .find_map(|package| package["manifest_path"].as_str())
+        .context("libsqlite3-sys is no dependency of the example")?;
+    Ok(Path::new(manifest).with_file_name("sqlite3"))
+}
+
+fn compile(compiler: &Path, sources: &[&Path], to: &Path, flags: &[&str]) -> Result<()> {
+    let mut command = Command::new(compiler);
+    command.args(["-O2", "-Wall", "-Wno-unused", "-o"]).arg(to);
+    capture(command.args(sources).args(flags))?;
+    Ok(())
+}
+
+fn c_files(directory: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "c") {
+            files.push(path);
+        }
+    }
+    Ok(files)
+}
