@@ -15,7 +15,10 @@ pub(crate) const PACKAGES: [&str; 3] = ["examples/guests", "tests/guests", "benc
 pub(crate) fn build() -> Result<()> {
     build_packages(&PACKAGES)?;
     #[cfg(target_os = "linux")]
-    crate::existing::build()?;
+    {
+        crate::existing::build()?;
+        crate::python::build()?;
+    }
     Ok(())
 }
 

@@ -9,6 +9,8 @@ mod faults;
 mod guests;
 mod modules;
 mod packages;
+#[cfg(target_os = "linux")]
+mod python;
 mod reference;
 mod shell;
 mod tidy;

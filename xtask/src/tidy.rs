@@ -16,6 +16,13 @@ use std::{
 /// Where copies of `wit/p2` lie, so that each published crate has its own.
 const WIT_COPIES: [&str; 2] = ["host/wit/p2", "guest-sdk/wit/p2"];
 
+/// Where each package of `wit/p2` lies for Python, which has a package of its own beside them.
+const WIT_FOR_PYTHON: [(&str, &str); 3] = [
+    ("", "clasp-locks"),
+    ("deps/clocks", "clocks"),
+    ("deps/io", "io"),
+];
+
 /// What each crate of this workspace may depend on, of this workspace.
 const DEPENDENCIES: [(&str, &[&str]); 10] = [
     ("clasp-engine", &[]),
@@ -67,32 +74,42 @@ pub(crate) fn run(fix: bool) -> Result<()> {
 fn copies(fix: bool) -> Result<()> {
     let original = root().join("wit/p2");
     for copy in WIT_COPIES {
-        let copy = root().join(copy);
-        if fix {
-            let _ = fs::remove_dir_all(&copy);
-            for file in wit_files(&original)? {
-                let to = copy.join(file.strip_prefix(&original)?);
-                fs::create_dir_all(to.parent().unwrap_or(&copy))?;
-                fs::copy(&file, to)?;
-            }
-        }
-        let names = |directory: &Path| -> Result<Vec<PathBuf>> {
-            let files = wit_files(directory)?;
-            let names = files.iter().map(|f| f.strip_prefix(directory));
-            Ok(names
-                .map(|n| n.map(Path::to_owned))
-                .collect::<Result<_, _>>()?)
-        };
-        let expected = names(&original)?;
-        ensure!(
-            names(&copy)? == expected
-                && expected.iter().all(|name| {
-                    fs::read(original.join(name)).ok() == fs::read(copy.join(name)).ok()
-                }),
-            "{} is no copy of wit/p2; run `cargo xtask tidy --fix`",
-            copy.display()
-        );
+        copied(&original, &root().join(copy), &wit_files(&original)?, fix)?;
     }
+    for (package, copy) in WIT_FOR_PYTHON {
+        let package = original.join(package);
+        let mut files = wit_files(&package)?;
+        files.retain(|file| file.parent() == Some(&package));
+        let copy = root().join("python/src/clasp/wit/deps").join(copy);
+        copied(&package, &copy, &files, fix)?;
+    }
+    Ok(())
+}
+
+/// A directory has copies of these files of another one, and nothing else.
+fn copied(original: &Path, copy: &Path, files: &[PathBuf], fix: bool) -> Result<()> {
+    if fix {
+        let _ = fs::remove_dir_all(copy);
+        for file in files {
+            let to = copy.join(file.strip_prefix(original)?);
+            fs::create_dir_all(to.parent().unwrap_or(copy))?;
+            fs::copy(file, to)?;
+        }
+    }
+    let names = |directory: &Path, files: &[PathBuf]| -> Result<Vec<PathBuf>> {
+        let names = files.iter().map(|file| file.strip_prefix(directory));
+        let names = names.map(|name| name.map(Path::to_owned));
+        Ok(names.collect::<Result<_, _>>()?)
+    };
+    let expected = names(original, files)?;
+    ensure!(
+        names(copy, &wit_files(copy)?)? == expected
+            && expected.iter().all(|name| {
+                fs::read(original.join(name)).ok() == fs::read(copy.join(name)).ok()
+            }),
+        "{} is no copy of wit/p2; run `cargo xtask tidy --fix`",
+        copy.display()
+    );
     Ok(())
 }
 

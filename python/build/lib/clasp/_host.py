@@ -1,0 +1,68 @@
+"""The locks that the host grants to this component, and the errors of its calls."""
+
+import errno
+import os
+
+from componentize_py_types import Err
+from wit_world.imports import preopens
+
+_lockspaces = None
+
+# None of those for a failure is EACCES or EAGAIN: programs take these for "locked by another"
+# and try again, some for ever.
+_NUMBERS = {
+    "Timeout": errno.EAGAIN,
+    "Deadlock": errno.EDEADLK,
+    "Access": errno.EBADF,
+    "ReadOnly": errno.EBADF,
+    "NotPermitted": errno.EPERM,
+    "FamilyMismatch": errno.ENOTSUP,
+    "NoEntry": errno.ESTALE,
+    "InvalidName": errno.ENOTSUP,
+    "IsDirectory": errno.EISDIR,
+    "NotAFile": errno.EINVAL,
+    "Quota": errno.ENOLCK,
+    "Unavailable": errno.ENOLCK,
+    "Unsupported": errno.ENOTSUP,
+    "Replaced": errno.ESTALE,
+}
+
+
+def kind_of(error):
+    """The name of an error of the interface, such as `Timeout`."""
+    return type(error.value).__name__.removeprefix("ErrorCode_")
+
+
+def os_error(error, path=None):
+    """An error of the interface as one of the operating system."""
+    kind = kind_of(error)
+    return OSError(_NUMBERS.get(kind, errno.EIO), f"the host answers {kind!r} to a lock", path)
+
+
+def call(function, *arguments, path=None):
+    """Calls a function of the interface; its errors are raised as `OSError`."""
+    try:
+        return function(*arguments)
+    except Err as error:
+        raise os_error(error, path) from None
+
+
+def lockspace_of(path):
+    """The lockspace that a path is in, and the name of the file there (S19)."""
+    global _lockspaces
+    if _lockspaces is None:
+        _lockspaces = preopens.get_lockspaces()
+    parts = _parts(os.path.join(os.getcwd(), path))
+    best = None
+    for space, granted in _lockspaces:
+        prefix = _parts(granted)
+        if parts[: len(prefix)] == prefix and (best is None or len(prefix) >= len(best[1])):
+            best = (space, prefix)
+    if best is None:
+        reason = "the host has granted no locks for this path (`clasp run --locks`)"
+        raise OSError(errno.ENOTSUP, reason, path)
+    return best[0], "/".join(parts[len(best[1]) :])
+
+
+def _parts(path):
+    return [part for part in path.split("/") if part not in ("", ".")]

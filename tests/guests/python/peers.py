@@ -1,0 +1,111 @@
+"""Takes and releases locks with libraries for Python, as it is told on standard input: a library
+and an action for each line, one line as the answer. The tests run it as a guest and natively.
+"""
+
+import os
+import sys
+import tempfile
+
+# portalocker looks for a directory when it is imported, which happens when a guest is built.
+tempfile.tempdir = "/"
+
+import fasteners
+import filelock
+import portalocker
+
+DIRECTORY = "data"
+
+
+def path(name):
+    return os.path.join(DIRECTORY, name)
+
+
+class Fasteners:
+    def __init__(self, library):
+        self.library = library
+        self.lock = library.InterProcessLock(path("fcntl"))
+
+    def do(self, action):
+        if action == "try":
+            return self.lock.acquire(blocking=False)
+        if action == "limit":
+            return self.lock.acquire(timeout=0.05)
+        if action == "acquire":
+            return self.lock.acquire()
+        if action == "with":
+            with self.library.InterProcessLock(path("fcntl")):
+                return True
+        if action == "decorated":
+            return self.library.interprocess_locked(path("fcntl"))(lambda: True)()
+        return self.lock.release() is None
+
+
+class ReaderWriter:
+    def __init__(self, library):
+        self.library = library
+        self.lock = library.InterProcessReaderWriterLock(path("fcntl"))
+
+    def do(self, action):
+        verb, _, mode = action.partition("-")
+        if verb == "decorated":
+            decorator = getattr(self.library, f"interprocess_{mode}_locked")
+            return decorator(path("fcntl"))(lambda: True)()
+        if verb == "release":
+            return getattr(self.lock, f"release_{mode}_lock")() is None
+        acquire = getattr(self.lock, f"acquire_{mode}_lock")
+        if verb == "limit":
+            return acquire(timeout=0.05)
+        return acquire(blocking=verb == "acquire")
+
+
+class FileLock:
+    def __init__(self):
+        self.lock = filelock.UnixFileLock(path("flock"))
+
+    def do(self, action):
+        if action == "release":
+            return self.lock.release() is None
+        try:
+            self.lock.acquire(timeout={"try": 0, "limit": 0.05, "acquire": -1}[action])
+            return True
+        except filelock.Timeout:
+            return False
+
+
+class Portalocker:
+    def do(self, action):
+        if action == "release":
+            return self.lock.release() is None
+        timeout = {"try": 0, "limit": 0.05, "acquire": 60}[action]
+        self.lock = portalocker.Lock(path("flock"), timeout=timeout)
+        try:
+            self.lock.acquire()
+            return True
+        except portalocker.exceptions.LockException:
+            return False
+
+
+def main(of_this_project=None):
+    made = {}
+    makers = {
+        "fasteners": lambda: Fasteners(fasteners),
+        "fasteners-rw": lambda: ReaderWriter(fasteners),
+        "clasp": lambda: Fasteners(of_this_project),
+        "clasp-rw": lambda: ReaderWriter(of_this_project),
+        "filelock": FileLock,
+        "portalocker": Portalocker,
+    }
+    for line in sys.stdin:
+        library, action = line.split()
+        if library not in made:
+            made[library] = makers[library]()
+        try:
+            answer = "yes" if made[library].do(action) else "no"
+        except Exception as error:
+            answer = repr(error)
+        print(answer, flush=True)
+
+
+if __name__ == "__main__":
+    DIRECTORY = sys.argv[1]
+    main()

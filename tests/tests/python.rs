@@ -1,0 +1,115 @@
+//! Libraries for Python, unmodified, run in a guest and exclude the same libraries in a native
+//! Python, and are excluded.
+#![cfg(target_os = "linux")]
+#![allow(missing_docs, reason = "tests")]
+
+use clasp_tests::{Process, clasp, guest, python};
+use std::{path::Path, process::Command};
+
+fn native(directory: &Path) -> Process {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("guests/python/peers.py");
+    let mut command = Command::new(python());
+    Process::start(command.arg("-u").arg(script).arg(directory))
+}
+
+fn in_guest(directory: &Path) -> Process {
+    let granted = format!("{}::data", directory.display());
+    let mut command = clasp();
+    command.args(["run", "--dir", &granted, "--locks", &granted]);
+    Process::start(command.arg(guest("python")))
+}
+
+/// Both take a lock with a library, each while the other has it and after that.
+fn exclude(one: &mut Process, first: &str, other: &mut Process, second: &str) {
+    excludes(one, first, other, second);
+    excludes(other, second, one, first);
+}
+
+/// One program has a lock while another asks for it.
+fn excludes(holder: &mut Process, holds: &str, asker: &mut Process, asks: &str) {
+    let step = |who: &mut Process, library: &str, action: &str, expected: &str| {
+        let answer = who.ask(&format!("{library} {action}"));
+        assert_eq!(
+            answer, expected,
+            "{library} {action}, of {holds} and {asks}"
+        );
+    };
+    step(holder, holds, "acquire", "yes");
+    step(asker, asks, "try", "no");
+    step(asker, asks, "limit", "no");
+    asker.tell(&format!("{asks} acquire"));
+    asker.must_block();
+    step(holder, holds, "release", "yes");
+    assert_eq!(asker.answer(), "yes");
+    step(holder, holds, "try", "no");
+    step(asker, asks, "release", "yes");
+    step(holder, holds, "try", "yes");
+    step(holder, holds, "release", "yes");
+}
+
+#[test]
+fn fasteners_in_a_guest_excludes_native_fasteners() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut native, mut guest) = (native(directory.path()), in_guest(directory.path()));
+    exclude(&mut guest, "fasteners", &mut native, "fasteners");
+    exclude(&mut guest, "clasp", &mut native, "fasteners");
+}
+
+#[test]
+fn filelock_and_portalocker_in_a_guest_exclude_native_ones() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut native, mut guest) = (native(directory.path()), in_guest(directory.path()));
+    exclude(&mut guest, "filelock", &mut native, "filelock");
+    exclude(&mut guest, "portalocker", &mut native, "portalocker");
+    exclude(&mut guest, "filelock", &mut native, "portalocker");
+}
+
+#[test]
+fn two_guests_exclude_each_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut one, mut two) = (in_guest(directory.path()), in_guest(directory.path()));
+    exclude(&mut one, "fasteners", &mut two, "clasp");
+    exclude(&mut one, "filelock", &mut two, "portalocker");
+}
+
+#[test]
+fn readers_share_and_writers_do_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut native, mut guest) = (native(directory.path()), in_guest(directory.path()));
+    for library in ["fasteners-rw", "clasp-rw"] {
+        let mut in_guest = |action: &str| guest.ask(&format!("{library} {action}"));
+        let mut natively = |action: &str| native.ask(&format!("fasteners-rw {action}"));
+        assert_eq!(in_guest("acquire-read"), "yes");
+        assert_eq!(natively("acquire-read"), "yes");
+        assert_eq!(natively("release-read"), "yes");
+        assert_eq!(natively("try-write"), "no");
+        assert_eq!(natively("decorated-read"), "yes");
+        assert_eq!(in_guest("release-read"), "yes");
+        assert_eq!(natively("acquire-write"), "yes");
+        assert_eq!(in_guest("try-read"), "no");
+        assert_eq!(in_guest("limit-read"), "no");
+        assert_eq!(in_guest("limit-write"), "no");
+        assert_eq!(natively("release-write"), "yes");
+        assert_eq!(in_guest("decorated-write"), "yes");
+        assert_eq!(in_guest("acquire-write"), "yes");
+        assert_eq!(natively("try-read"), "no");
+        assert_eq!(in_guest("release-write"), "yes");
+    }
+}
+
+/// Context managers and decorators release what they take.
+#[test]
+fn a_lock_is_free_after_the_block() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut native, mut guest) = (native(directory.path()), in_guest(directory.path()));
+    for library in ["fasteners", "clasp"] {
+        for action in ["with", "decorated"] {
+            assert_eq!(guest.ask(&format!("{library} {action}")), "yes");
+            assert_eq!(native.ask("fasteners try"), "yes");
+            guest.tell(&format!("{library} {action}"));
+            guest.must_block();
+            assert_eq!(native.ask("fasteners release"), "yes");
+            assert_eq!(guest.answer(), "yes");
+        }
+    }
+}
