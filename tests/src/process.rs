@@ -113,12 +113,24 @@ impl Process {
         self.child.id()
     }
 
-    /// Ends it with SIGKILL.
+    /// Ends it with SIGKILL; what it has answered and nobody has asked for.
     ///
     /// # Panics
     /// If that is not possible.
-    pub fn kill(mut self) {
+    pub fn kill(mut self) -> Vec<String> {
         self.child.kill().expect("a process of ours");
+        self.answers.iter().collect()
+    }
+
+    /// Waits until it has ended by itself; what it has answered and nobody has asked for.
+    ///
+    /// # Panics
+    /// If it has failed.
+    pub fn finish(mut self) -> Vec<String> {
+        self.input = None;
+        let answers = self.answers.iter().collect();
+        assert!(self.child.wait().expect("a process of ours").success());
+        answers
     }
 }
 

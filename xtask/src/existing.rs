@@ -2,7 +2,7 @@
 //! Rust that call `fcntl` and `flock`.
 
 use crate::{
-    shell::{capture, cargo, root, say, show, target},
+    shell::{cache, capture, cargo, root, say, show, target},
     toolchain::{self, CToolchain},
 };
 use anyhow::{Context, Result};
@@ -54,15 +54,27 @@ pub(crate) fn build() -> Result<()> {
     build.env("LIBSQLITE3_FLAGS", VFS);
     show(&mut build)?;
 
-    let sqlite = sqlite(&compiler)?;
+    let guest = sqlite(&compiler, "guest", &SQLITE)?;
+    let native = sqlite(Path::new("cc"), "native", &SQLITE[1..])?;
     let headers = format!("-I{}", sqlite_sources()?.display());
     let example = root().join(PACKAGE).join("sqlite.c");
+    let to = program("sqlite-c");
+    compile(&compiler, &[&example, &guest], &to, &[&headers])?;
+    let worker = root().join("tests/guests/sqlite/worker.c");
+    let to = program("sqlite-worker");
+    compile(&compiler, &[&worker, &guest], &to, &[&headers])?;
+    let to = objects()?.join("sqlite-worker");
     compile(
-        &compiler,
-        &[&example, &sqlite],
-        &program("sqlite-c"),
-        &[&headers],
+        Path::new("cc"),
+        &[&worker, &native],
+        &to,
+        &[&headers, "-lm"],
     )?;
+    if let Err(error) = mptest(&compiler, &guest, &native, &headers) {
+        say(format!(
+            "Going on without SQLite's own test of locks: {error:#}"
+        ));
+    }
     for source in c_files(&root().join("tests/guests/c"))? {
         let name = source.file_stem().unwrap_or_default().to_string_lossy();
         compile(&compiler, &[&source], &program(&name), &[])?;
@@ -132,15 +144,37 @@ fn driver(toolchain: &CToolchain) -> Result<PathBuf> {
     Ok(compiler)
 }
 
+/// SQLite's own test of locks between processes, `mptest`, of Debian's sources. Its clients are
+/// processes of their own, of which a guest can be one.
+fn mptest(compiler: &Path, guest: &Path, native: &Path, headers: &str) -> Result<()> {
+    let sources = cache()?.join("mptest");
+    if !sources.is_dir() {
+        say("Downloading the sources of Debian's sqlite3");
+        toolchain::source("sqlite3", ".orig.tar.xz", "mptest", &sources)?;
+    }
+    let source = sources.join("mptest.c");
+    let flags = ["-w", headers, "-Dsqlite3_enable_load_extension(a,b)="];
+    let mut guests = flags.to_vec();
+    // A guest has no processes.
+    let missing = root().join("tests/guests/sqlite/no-processes.h");
+    let missing = missing.display().to_string();
+    guests.extend(["-include", &missing]);
+    compile(compiler, &[&source, guest], &program("mptest"), &guests)?;
+    let mut natives = flags.to_vec();
+    natives.push("-lm");
+    let to = objects()?.join("mptest");
+    compile(Path::new("cc"), &[&source, native], &to, &natives)
+}
+
 /// The object of SQLite, of the sources that the crate `libsqlite3-sys` contains.
-fn sqlite(compiler: &Path) -> Result<PathBuf> {
+fn sqlite(compiler: &Path, name: &str, flags: &[&str]) -> Result<PathBuf> {
     let sources = sqlite_sources()?;
-    let object = objects()?.join("sqlite3.o");
-    let note = objects()?.join("sqlite3.flags");
-    let made_of = format!("{} {SQLITE:?}", sources.display());
+    let object = objects()?.join(format!("sqlite3-{name}.o"));
+    let note = object.with_extension("flags");
+    let made_of = format!("{} {flags:?}", sources.display());
     if fs::read_to_string(&note).ok().as_ref() != Some(&made_of) || !object.is_file() {
-        say("Building SQLite for C");
-        let mut flags = SQLITE.to_vec();
+        say(format!("Building SQLite: {name}"));
+        let mut flags = flags.to_vec();
         flags.push("-c");
         compile(compiler, &[&sources.join("sqlite3.c")], &object, &flags)?;
         fs::write(note, made_of)?;

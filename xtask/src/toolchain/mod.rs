@@ -12,6 +12,8 @@ mod packages;
 
 #[cfg(target_os = "linux")]
 pub(crate) use c::{CToolchain, ensure as ensure_c};
+#[cfg(target_os = "linux")]
+pub(crate) use packages::source;
 
 use crate::shell::{cache, capture, has, say};
 use anyhow::{Context, Result, bail};

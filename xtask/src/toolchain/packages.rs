@@ -160,15 +160,27 @@ pub(super) struct Apt {
 
 impl Apt {
     pub(super) fn update(directory: PathBuf) -> Result<Apt> {
+        Apt::make(directory, None)
+    }
+
+    /// With the lists of a directory instead of those of the system.
+    fn make(directory: PathBuf, lists: Option<&Path>) -> Result<Apt> {
         for part in ["state/lists/partial", "cache/archives/partial"] {
             fs::create_dir_all(directory.join(part))?;
         }
         let at = directory.display();
         fs::write(directory.join("status"), "")?;
+        let lists = lists.map_or(String::new(), |lists| {
+            let lists = lists.display();
+            format!(
+                "Dir::Etc::sourcelist \"{lists}/sources.list\";\n\
+                 Dir::Etc::sourceparts \"{lists}\";\n"
+            )
+        });
         fs::write(
             directory.join("conf"),
             format!(
-                "Dir::State \"{at}/state\";\nDir::State::status \"{at}/status\";\n\
+                "{lists}Dir::State \"{at}/state\";\nDir::State::status \"{at}/status\";\n\
                  Dir::Cache \"{at}/cache\";\nAPT::Sandbox::User \"root\";\n\
                  Acquire::Languages \"none\";\nAcquire::Retries \"3\";\n"
             ),
@@ -221,6 +233,54 @@ impl Apt {
         capture(command.current_dir(to))?;
         Ok(())
     }
+}
+
+/// The sources of a Debian package, as they were before Debian changed them: downloads the
+/// archive whose name ends so, and unpacks a part of it into `to`.
+pub(crate) fn source(package: &str, archive: &str, part: &str, to: &Path) -> Result<()> {
+    let parent = to.parent().context("the cache directory has no parent")?;
+    fs::create_dir_all(parent)?;
+    let work = Work::begin(parent, package)?;
+    let parts = work.scratch.join("parts");
+    fs::create_dir_all(&parts)?;
+    // The system says where packages come from, and usually not that of sources.
+    let system = Path::new("/etc/apt");
+    let mut lists = files(&system.join("sources.list.d")).unwrap_or_default();
+    lists.push(system.join("sources.list"));
+    for list in lists {
+        let Ok(text) = fs::read_to_string(&list) else {
+            continue;
+        };
+        let lines = text.lines().map(|line| match line.strip_prefix("deb ") {
+            Some(rest) => format!("deb-src {rest}\n"),
+            None if line.starts_with("Types:") => "Types: deb-src\n".to_owned(),
+            None => format!("{line}\n"),
+        });
+        let name = list.file_name().unwrap_or_default();
+        fs::write(parts.join(name), lines.collect::<String>())?;
+    }
+    let apt = Apt::make(work.scratch.join("apt"), Some(&parts))?;
+    capture(
+        apt.command("apt-get")
+            .args(["-qq", "source", "--download-only", package])
+            .current_dir(&work.out),
+    )?;
+    let archive = files(&work.out)?
+        .into_iter()
+        .find(|file| file.to_string_lossy().ends_with(archive))
+        .with_context(|| format!("the sources of {package} have no {archive}"))?;
+    let unpacked = work.scratch.join("unpacked");
+    fs::create_dir_all(&unpacked)?;
+    capture(
+        Command::new("tar")
+            .arg("-xf")
+            .arg(archive)
+            .args(["--strip-components=1", "--wildcards"])
+            .arg(format!("*/{part}/*"))
+            .current_dir(&unpacked),
+    )?;
+    fs::rename(unpacked.join(part), to)?;
+    Ok(())
 }
 
 /// The packages, each with its version where it must be that of the others.
