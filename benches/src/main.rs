@@ -5,6 +5,7 @@
 //! peers up and starts this.
 
 mod contend;
+mod existing;
 mod host;
 mod hung;
 mod inhost;
@@ -44,6 +45,9 @@ enum Command {
         /// The command `clasp` and a guest for it, for its starting time
         #[arg(long, num_args = 2, value_names = ["CLASP", "GUEST"])]
         start: Option<Vec<PathBuf>>,
+        /// A program in C that calls fcntl, as a guest and natively
+        #[arg(long, num_args = 2, value_names = ["GUEST", "NATIVE"], requires = "start")]
+        existing: Option<Vec<PathBuf>>,
         /// Much shorter runs, to see that everything works
         #[arg(long)]
         quick: bool,
@@ -74,6 +78,7 @@ fn main() -> Result<()> {
             out,
             python,
             start,
+            existing,
             quick,
             against,
             only,
@@ -81,6 +86,7 @@ fn main() -> Result<()> {
             out,
             python,
             start,
+            existing,
             quick,
             against,
             only,

@@ -316,6 +316,23 @@ fn tables(results: &Results) -> Result<String> {
             })
             .collect(),
     )?;
+    table(
+        &mut text,
+        "Programs in C that call `fcntl`: the same source as a guest and natively",
+        &["what", "processes", "us for each", "ratio to the first"],
+        results
+            .existing
+            .iter()
+            .map(|e| {
+                vec![
+                    e.what.clone(),
+                    e.who.clone(),
+                    format!("{:.2}", e.microseconds),
+                    format!("{:.2}", e.ratio),
+                ]
+            })
+            .collect(),
+    )?;
     Ok(text)
 }
 

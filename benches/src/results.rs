@@ -20,6 +20,7 @@ pub(crate) struct Results {
     pub(crate) hung: Vec<Hung>,
     pub(crate) memory: Vec<Memory>,
     pub(crate) start: Option<Start>,
+    pub(crate) existing: Vec<Existing>,
 }
 
 /// Acquire and release of a lock that no other process wants.
@@ -125,4 +126,15 @@ pub(crate) struct Start {
     pub(crate) lock_ms: f64,
     /// `flock FILE true`.
     pub(crate) flock_ms: f64,
+}
+
+/// Programs in C that call `fcntl`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Existing {
+    pub(crate) what: String,
+    pub(crate) who: String,
+    /// For one pair or transaction, of all processes together.
+    pub(crate) microseconds: f64,
+    /// To the first of the same comparison; the median of the rounds.
+    pub(crate) ratio: f64,
 }

@@ -1,13 +1,13 @@
 //! The comparisons.
 
 use crate::{
-    hung,
+    existing, hung,
     machine::Machine,
     processes::{Competitor, Who, compete, output},
     report,
     results::{
-        Contended, Foreign, HandOver, Hung, InHost, Instructions, Memory, Pair, ReadersAndWriter,
-        Results, Start, Step,
+        Contended, Existing, Foreign, HandOver, Hung, InHost, Instructions, Memory, Pair,
+        ReadersAndWriter, Results, Start, Step,
     },
     statistics::{contention, hand_overs, median, quantile},
     wakeup,
@@ -25,6 +25,7 @@ pub(crate) struct Settings {
     pub(crate) out: PathBuf,
     pub(crate) python: Option<PathBuf>,
     pub(crate) start: Option<Vec<PathBuf>>,
+    pub(crate) existing: Option<Vec<PathBuf>>,
     pub(crate) quick: bool,
     pub(crate) against: Option<PathBuf>,
     pub(crate) only: Option<String>,
@@ -60,6 +61,7 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
         hung: run.part("hung", Run::hung)?,
         memory: run.part("memory", Run::memory)?,
         start: run.part("start", Run::start)?.pop(),
+        existing: run.part("existing", Run::existing)?,
     };
     report::write(&results, &settings.out)
 }
@@ -520,6 +522,20 @@ impl Run<'_> {
         let found: Vec<Memory> = serde_json::from_str(&printed)?;
         eprintln!("{found:?}");
         Ok(found)
+    }
+
+    fn existing(&self) -> Result<Vec<Existing>> {
+        let start = self.settings.start.as_deref();
+        let existing = self.settings.existing.as_deref();
+        let (Some([clasp, _]), Some([guest, native])) = (start, existing) else {
+            return Ok(Vec::new());
+        };
+        let programs = existing::Programs {
+            clasp,
+            guest,
+            native,
+        };
+        existing::measure(&programs, self.directory.path(), self.settings.quick)
     }
 
     fn start(&self) -> Result<Vec<Start>> {

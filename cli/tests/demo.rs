@@ -38,6 +38,23 @@ const MEASURE: &str = r##"
 </script>
 "##;
 
+/// Guests with SQLite and, if there is one, the SQLite of Python.
+#[test]
+fn a_database_loses_nothing_with_locks() {
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_clasp"));
+    demo.args(["demo", "--with", "sqlite", "--seconds", "0.5", "--json"]);
+    let phases: Value = serde_json::from_str(&printed(demo.args(["--python", "python3"]))).unwrap();
+    let with = &phases[1]["end"];
+    assert_eq!(
+        (&with["lost_updates"], &with["wrong_audits"]),
+        (&0.into(), &0.into())
+    );
+    assert_eq!(with["money"], phases[1]["money_before"]);
+    assert!(with["transfers"].as_u64().unwrap() > 0);
+    let processes = phases[1]["processes"].as_array().unwrap();
+    assert!(processes.iter().all(|process| process["operations"] != 0));
+}
+
 #[test]
 fn the_report_is_right_in_a_browser() {
     let directory = tempfile::tempdir().unwrap();

@@ -29,6 +29,10 @@ pub(crate) fn run(options: &[String]) -> Result<()> {
         .arg("--start")
         .arg(target().join("dist/clasp"))
         .arg(guest);
+    bench
+        .arg("--existing")
+        .arg(target().join("guests/wasm32-wasip2/release/existing.wasm"))
+        .arg(target().join("guests/c/existing"));
     if let Some(python) = python {
         bench.arg("--python").arg(python);
     }

@@ -17,6 +17,10 @@ pub(crate) const PEERS: [&str; 3] = [FASTENERS, "filelock==4.3.1", "portalocker=
 /// Builds all and runs `clasp demo`.
 pub(crate) fn run(options: &[String]) -> Result<()> {
     guests::build_examples()?;
+    #[cfg(target_os = "linux")]
+    if options.iter().any(|option| option.ends_with("sqlite")) {
+        crate::existing::build_examples()?;
+    }
     let python = python();
     say("Building `clasp`; wasmtime takes some minutes");
     show(cargo("build").args(["--package", "clasp-cli", "--locked"]))?;

@@ -2,6 +2,7 @@
 //! Rust that call `fcntl` and `flock`.
 
 use crate::{
+    guests,
     shell::{cache, capture, cargo, root, say, show, target},
     toolchain::{self, CToolchain},
 };
@@ -48,11 +49,7 @@ Rust:  export CC_wasm32_wasip2={compiler} AR_wasm32_wasip2=ar
 pub(crate) fn build() -> Result<()> {
     let toolchain = toolchain::ensure_c()?;
     let compiler = driver(&toolchain)?;
-    say(format!("Building {PACKAGE}"));
-    let mut build = rust(&toolchain, PACKAGE);
-    build.env("CC_wasm32_wasip2", &compiler);
-    build.env("LIBSQLITE3_FLAGS", VFS);
-    show(&mut build)?;
+    example(&toolchain, &compiler)?;
 
     let guest = sqlite(&compiler, "guest", &SQLITE)?;
     let native = sqlite(Path::new("cc"), "native", &SQLITE[1..])?;
@@ -88,6 +85,21 @@ pub(crate) fn build() -> Result<()> {
         )?;
     }
     Ok(())
+}
+
+/// Builds the programs in Rust, with the guest of the demo.
+pub(crate) fn build_examples() -> Result<()> {
+    let toolchain = toolchain::ensure_c()?;
+    example(&toolchain, &driver(&toolchain)?)
+}
+
+fn example(toolchain: &CToolchain, compiler: &Path) -> Result<()> {
+    say(format!("Building {PACKAGE}"));
+    let mut build = rust(toolchain, PACKAGE);
+    build.env("CC_wasm32_wasip2", compiler);
+    build.env("LIBSQLITE3_FLAGS", VFS);
+    show(&mut build)?;
+    guests::give_to_demo("ledger-sqlite")
 }
 
 /// A build of a package for guests.

@@ -27,7 +27,7 @@ pub(crate) fn build_examples() -> Result<()> {
     build_packages(&PACKAGES[..1])
 }
 
-/// Builds packages, and gives the command `clasp` the guest of its demo.
+/// Builds packages, and gives the command `clasp` a guest of its demo.
 fn build_packages(packages: &[&str]) -> Result<()> {
     let toolchain = toolchain::ensure(Target::Guest)?;
     for package in packages {
@@ -42,8 +42,13 @@ fn build_packages(packages: &[&str]) -> Result<()> {
         toolchain.configure(&mut build);
         show(&mut build)?;
     }
-    let built = fs::read(target().join("guests/wasm32-wasip2/release/ledger.wasm"))?;
-    let asset = root().join("cli/assets/ledger.wasm");
+    give_to_demo("ledger")
+}
+
+/// Gives the command `clasp` a guest of its demo.
+pub(crate) fn give_to_demo(name: &str) -> Result<()> {
+    let built = fs::read(target().join(format!("guests/wasm32-wasip2/release/{name}.wasm")))?;
+    let asset = root().join(format!("cli/assets/{name}.wasm"));
     // A file that is written anew has `clasp` built anew.
     if fs::read(&asset).ok().as_ref() != Some(&built) {
         fs::write(asset, built)?;

@@ -1,21 +1,44 @@
-//! The ledger file, as the demo itself sees it.
+//! The ledger, as the demo itself sees it.
 
-use anyhow::{Context, Result};
+use super::processes;
+use anyhow::{Context, Result, ensure};
 use clasp_host::{
     Limits, LockManager, Lockspace, Mode,
     engine::{Lock, Owner},
 };
-use std::{fs, path::Path, path::PathBuf};
+use serde::Deserialize;
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    path::Path,
+    path::PathBuf,
+    process::{Child, ChildStdin, ChildStdout, Stdio},
+};
 
 /// What the ledger says at one moment.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Deserialize)]
 pub(super) struct Look {
     pub(super) transfers: u64,
     pub(super) total: u64,
 }
 
 /// The ledger in a directory.
-pub(super) struct Ledger {
+pub(super) enum Ledger {
+    File(Box<File>),
+    Database(Database),
+}
+
+impl Ledger {
+    pub(super) fn look(&mut self) -> Result<Look> {
+        match self {
+            Ledger::File(file) => file.look(),
+            Ledger::Database(database) => database.look(),
+        }
+    }
+}
+
+/// A ledger in a file.
+pub(super) struct File {
     file: PathBuf,
     /// The lock of the processes; `None` in the half without locks.
     lock: Option<Lock>,
@@ -23,8 +46,8 @@ pub(super) struct Ledger {
     _owner: Owner,
 }
 
-impl Ledger {
-    pub(super) fn open(directory: &Path, locked: bool) -> Result<Ledger> {
+impl File {
+    pub(super) fn open(directory: &Path, locked: bool) -> Result<File> {
         let owner = LockManager::global().labelled_owner("clasp demo", Limits::default());
         let lock = match locked {
             true => {
@@ -34,7 +57,7 @@ impl Ledger {
             }
             false => None,
         };
-        Ok(Ledger {
+        Ok(File {
             file: directory.join("ledger"),
             lock,
             _owner: owner,
@@ -43,7 +66,7 @@ impl Ledger {
 
     /// Reads it, under a shared lock if the processes lock as well. Without locks a process
     /// may be about to write a line, so that it is not a number.
-    pub(super) fn look(&self) -> Result<Look> {
+    fn look(&self) -> Result<Look> {
         let lock = self.lock.as_ref();
         let _guard = lock
             .map(|lock| lock.acquire_blocking(Mode::Shared, None))
@@ -58,5 +81,52 @@ impl Ledger {
             transfers: *transfers,
             total: accounts.iter().sum(),
         })
+    }
+}
+
+/// A ledger in an SQLite database. A guest reads it; this program contains no SQLite.
+pub(super) struct Database {
+    guest: Child,
+    questions: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Database {
+    pub(super) fn open(guest: &Path, directory: &Path, locked: bool) -> Result<Database> {
+        let mut command = processes::clasp(guest, directory, &["look", "data/ledger"])?;
+        if locked {
+            command.arg("locked");
+        }
+        let mut guest = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cannot start the guest that looks at the ledger")?;
+        let questions = guest.stdin.take().context("the guest has no input")?;
+        let answers = guest.stdout.take().context("the guest has no output")?;
+        Ok(Database {
+            guest,
+            questions,
+            answers: BufReader::new(answers),
+        })
+    }
+
+    fn look(&mut self) -> Result<Look> {
+        let mut answer = String::new();
+        writeln!(self.questions).context("the guest that looks at the ledger has ended")?;
+        self.answers.read_line(&mut answer)?;
+        ensure!(
+            !answer.is_empty(),
+            "the guest that looks at the ledger has ended"
+        );
+        serde_json::from_str(&answer).context("the ledger is damaged")
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        // It ends with its input, unless it hangs.
+        let _ = self.guest.kill();
+        let _ = self.guest.wait();
     }
 }

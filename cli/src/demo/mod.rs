@@ -9,8 +9,8 @@ mod result;
 
 use crate::output::{self, say};
 use anyhow::{Context, Result, ensure};
-use clap::Args;
-use ledger::Ledger;
+use clap::{Args, ValueEnum};
+use ledger::{Database, Ledger, Look};
 use live::Live;
 use processes::Processes;
 use result::{Phase, Sample, Table};
@@ -20,20 +20,38 @@ use std::{
     process::ExitCode,
 };
 
-/// The ledger guest; empty if it was not there when this program was built.
+/// The guest with a ledger in a file; empty if it was not there when this program was built.
 const GUEST: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/ledger.wasm"));
+
+/// The one with a ledger in an SQLite database.
+const SQLITE_GUEST: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/ledger-sqlite.wasm"));
 
 const ACCOUNTS: u64 = 16;
 const BALANCE: u64 = 1000;
 
+/// What the ledger is kept in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum With {
+    /// A file, with the locks of the SDK; the Python process uses fasteners
+    File,
+    /// An SQLite database; without locks means with SQLite's default in a guest, which native
+    /// programs do not respect
+    Sqlite,
+}
+
 #[derive(Args)]
 pub(crate) struct Demo {
+    /// What the ledger is kept in
+    #[arg(long, value_enum, default_value_t = With::File)]
+    with: With,
+
     /// Another guest instead of the one in this program, which is
-    /// `examples/guests/src/bin/ledger.rs`
+    /// `examples/guests/src/bin/ledger.rs`, or with SQLite
+    /// `examples/existing/src/bin/ledger-sqlite.rs`
     #[arg(long, value_name = "LEDGER.wasm")]
     guest: Option<PathBuf>,
 
-    /// A Python with fasteners, which takes part
+    /// A Python, which takes part; with fasteners, unless the ledger is in a database
     #[arg(long, value_name = "PYTHON")]
     python: Option<PathBuf>,
 
@@ -69,6 +87,12 @@ impl Demo {
     pub(crate) fn run(self) -> Result<ExitCode> {
         let directory = tempfile::tempdir().context("cannot make a directory for the guest")?;
         let guest = self.guest(directory.path())?;
+        if self.with == With::Sqlite && self.python.is_none() {
+            say!(
+                "without a native program (--python) nothing is lost: SQLite's default in a guest \
+                 excludes other guests"
+            );
+        }
         let phases = [self.phase(&guest, false)?, self.phase(&guest, true)?];
         if self.json {
             output::print(serde_json::to_string_pretty(&phases)? + "\n")?;
@@ -97,13 +121,17 @@ impl Demo {
             ensure!(guest.is_file(), "{} is missing", guest.display());
             return Ok(guest.clone());
         }
+        let (bytes, command) = match self.with {
+            With::File => (GUEST, "cargo xtask demo"),
+            With::Sqlite => (SQLITE_GUEST, "cargo xtask demo --with sqlite"),
+        };
         ensure!(
-            !GUEST.is_empty(),
+            !bytes.is_empty(),
             "this `clasp` was built without the guest of the demo; in a clone of the repository, \
-             run `cargo xtask demo`, or pass the guest with --guest"
+             run `{command}`, or pass the guest with --guest"
         );
         let guest = directory.join("ledger.wasm");
-        fs::write(&guest, GUEST).context("cannot write the guest")?;
+        fs::write(&guest, bytes).context("cannot write the guest")?;
         Ok(guest)
     }
 
@@ -117,11 +145,23 @@ impl Demo {
         let money = ACCOUNTS * BALANCE;
         let live = Live::start(title, self.seconds, money);
         processes::create(guest, directory, ACCOUNTS, BALANCE)?;
-        let ledger = Ledger::open(directory, locked)?;
+        let mut ledger = match self.with {
+            With::File => Ledger::File(Box::new(ledger::File::open(directory, locked)?)),
+            With::Sqlite => Ledger::Database(Database::open(guest, directory, locked)?),
+        };
         let look = ledger.look()?;
         let processes = Processes::start(self, guest, directory, locked, money)?;
-        let (processes, samples) = processes.watch(&ledger, look, self.seconds, &live)?;
-        let end = Sample::new(self.seconds, &processes, ledger.look()?);
+        let (processes, samples) = processes.watch(&mut ledger, look, self.seconds, &live)?;
+        let end = match ledger.look() {
+            Ok(look) => look,
+            Err(error) if locked => return Err(error),
+            // Without locks it may be damaged for good.
+            Err(_) => Look {
+                transfers: 0,
+                total: 0,
+            },
+        };
+        let end = Sample::new(self.seconds, &processes, end);
         Ok(Phase {
             locked,
             seconds: self.seconds,

@@ -1,7 +1,7 @@
 //! The processes of the demo: starting them, and collecting what they report.
 
 use super::{
-    Demo,
+    Demo, With,
     ledger::{Ledger, Look},
     live::Live,
     result::{Process, Report, Sample},
@@ -69,8 +69,12 @@ impl Processes {
             }
         }
         if let Some(python) = &demo.python {
+            let (name, text) = match demo.with {
+                With::File => ("fasteners (Python)", include_str!("teller.py")),
+                With::Sqlite => ("sqlite3 (Python)", include_str!("teller_sqlite.py")),
+            };
             let script = directory.join("teller.py");
-            fs::write(&script, include_str!("teller.py"))?;
+            fs::write(&script, text)?;
             let mut command = Command::new(python);
             command.arg(script).arg(directory.join("ledger"));
             command.args([
@@ -78,7 +82,7 @@ impl Processes {
                 "99",
                 if locked { "locked" } else { "free" },
             ]);
-            processes.add("fasteners (Python)".into(), false, &mut command)?;
+            processes.add(name.into(), false, &mut command)?;
         }
         Ok(processes)
     }
@@ -102,7 +106,7 @@ impl Processes {
     /// Shows their progress until they have ended; answers their results and the samples.
     pub(super) fn watch(
         mut self,
-        ledger: &Ledger,
+        ledger: &mut Ledger,
         mut last: Look,
         seconds: f64,
         live: &Live,
@@ -154,7 +158,7 @@ impl Processes {
 }
 
 /// `clasp run` of the guest in a process of its own.
-fn clasp(guest: &Path, directory: &Path, arguments: &[&str]) -> Result<Command> {
+pub(super) fn clasp(guest: &Path, directory: &Path, arguments: &[&str]) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     let grant = format!("{}::data", directory.display());
     command
