@@ -57,16 +57,17 @@ pub(crate) fn build() -> Result<()> {
     let example = root().join(PACKAGE).join("sqlite.c");
     let to = program("sqlite-c");
     compile(&compiler, &[&example, &guest], &to, &[&headers])?;
-    let worker = root().join("tests/guests/sqlite/worker.c");
-    let to = program("sqlite-worker");
-    compile(&compiler, &[&worker, &guest], &to, &[&headers])?;
-    let to = objects()?.join("sqlite-worker");
-    compile(
-        Path::new("cc"),
-        &[&worker, &native],
-        &to,
-        &[&headers, "-lm"],
-    )?;
+    let own = format!("-I{}", root().join("posix/include").display());
+    for (name, source) in [
+        ("sqlite-worker", "tests/guests/sqlite/worker.c"),
+        ("existing", "benches/guest/c/existing.c"),
+    ] {
+        let source = root().join(source);
+        compile(&compiler, &[&source, &guest], &program(name), &[&headers])?;
+        let to = objects()?.join(name);
+        let flags = [headers.as_str(), &own, "-lm"];
+        compile(Path::new("cc"), &[&source, &native], &to, &flags)?;
+    }
     if let Err(error) = mptest(&compiler, &guest, &native, &headers) {
         say(format!(
             "Going on without SQLite's own test of locks: {error:#}"
