@@ -1,4 +1,4 @@
-"""`fcntl` for Python in WebAssembly, whose own is missing: locks only.
+"""`fcntl` for Python in WebAssembly, whose own is missing: locks, and a few flags.
 
 The functions take the locks of the machine, by way of the host. Each excludes native programs
 that make the same call: `fcntl` and `lockf` on one side, `flock` on the other.
@@ -16,22 +16,41 @@ from clasp import _descriptors
 from clasp._descriptors import EXCLUSIVE, SHARED
 
 LOCK_SH, LOCK_EX, LOCK_NB, LOCK_UN = 1, 2, 4, 8
-F_GETFD, F_SETFD = 1, 2
+F_GETFD, F_SETFD, F_GETFL, F_SETFL = 1, 2, 3, 4
 F_GETLK, F_SETLK, F_SETLKW = 12, 13, 14
 F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW = 36, 37, 38
 F_RDLCK, F_WRLCK, F_UNLCK = 0, 1, 2
 FD_CLOEXEC = 1
 
+
+class _Function:
+    """A function that is no method of a class which has it as an attribute, as those in C are."""
+
+    def __init__(self, function):
+        self._function = function
+        self.__name__ = self.__qualname__ = function.__name__
+        self.__doc__ = function.__doc__
+        self.__module__ = __name__
+
+    def __call__(self, *arguments):
+        return self._function(*arguments)
+
+    def __repr__(self):
+        return f"<function {self.__name__}>"
+
+
 # `struct flock`: l_type, l_whence, l_start, l_len, l_pid.
 _FLOCK = struct.Struct("=hh4xqqi4x")
 
 
+@_Function
 def flock(fd, operation, /):
     """Locks a file, or releases it with `LOCK_UN`."""
     fd, wait = _fileno(fd), not operation & LOCK_NB
     _descriptors.set_flock(fd, _mode(operation & ~LOCK_NB), wait)
 
 
+@_Function
 def lockf(fd, cmd, len=0, start=0, whence=0, /):
     """Locks bytes of a file, or releases them with `LOCK_UN`."""
     fd, wait = _fileno(fd), not cmd & LOCK_NB
@@ -39,12 +58,18 @@ def lockf(fd, cmd, len=0, start=0, whence=0, /):
     _descriptors.set_range(fd, True, _mode(cmd & ~LOCK_NB), first, count, wait)
 
 
+@_Function
 def fcntl(fd, cmd, arg=0, /):
-    """Carries out a command for locks, whose argument is a `struct flock` as bytes."""
+    """Carries out a command for locks, whose argument is a `struct flock` as bytes; or one for
+    flags. Of these, `F_SETFL` can take `O_APPEND` from a file that `open` has returned."""
     fd = _fileno(fd)
     if cmd in (F_GETFD, F_SETFD):
         os.fstat(fd)
         return FD_CLOEXEC if cmd == F_GETFD else 0
+    if cmd == F_GETFL:
+        return _descriptors.flags(fd)
+    if cmd == F_SETFL:
+        return _descriptors.set_flags(fd, arg)
     if cmd not in (F_GETLK, F_SETLK, F_SETLKW, F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW):
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
     try:
@@ -67,6 +92,7 @@ def fcntl(fd, cmd, arg=0, /):
     return bytes(arg)
 
 
+@_Function
 def ioctl(fd, request, arg=0, mutate_flag=True, /):
     """WASI has none."""
     raise OSError(errno.ENOTTY, os.strerror(errno.ENOTTY))

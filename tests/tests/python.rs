@@ -62,6 +62,8 @@ fn filelock_and_portalocker_in_a_guest_exclude_native_ones() {
     exclude(&mut guest, "filelock", &mut native, "filelock");
     exclude(&mut guest, "portalocker", &mut native, "portalocker");
     exclude(&mut guest, "filelock", &mut native, "portalocker");
+    assert_eq!(native.ask("portalocker write"), "yes");
+    assert_eq!(guest.ask("portalocker write"), "yes");
 }
 
 #[test]

@@ -65,14 +65,18 @@ fn environment() -> Result<PathBuf> {
         pip(&["setuptools>=70.1"])?;
         fs::write(&note, wanted)?;
     }
-    // Built in a copy, since building leaves files beside the sources.
+    // Built in a copy of the sources, since building leaves files beside them.
     let copy = target().join("python");
     let _ = fs::remove_dir_all(&copy);
+    fs::create_dir_all(&copy)?;
+    let sources = root().join("python");
     capture(
         Command::new("cp")
-            .arg("-R")
-            .args([&root().join("python"), &copy]),
+            .args(["-R", "pyproject.toml", "README.md", "src"])
+            .arg(&copy)
+            .current_dir(sources),
     )?;
+    let _ = fs::remove_dir_all(copy.join("src/clasp.egg-info"));
     let own = copy.display().to_string();
     pip(&[
         "--no-deps",

@@ -22,6 +22,8 @@ SHARED, EXCLUSIVE = types.Mode.SHARED, types.Mode.EXCLUSIVE
 _os_open, _os_close, _os_rename, _os_replace = os.open, os.close, os.rename, os.replace
 _io_open = io.open
 
+_ACCESS = os.O_RDONLY | os.O_WRONLY | os.O_RDWR
+
 _opened = {}
 _of_process = weakref.WeakValueDictionary()
 
@@ -29,10 +31,14 @@ _of_process = weakref.WeakValueDictionary()
 class _Descriptor:
     """A file that is open, and the locks that were taken by this descriptor."""
 
-    def __init__(self, path, readable, writable):
+    def __init__(self, path, flags, raw):
         self.path = path
-        self.readable = readable
-        self.writable = writable
+        access = flags & _ACCESS
+        self.flags = flags & (_ACCESS | os.O_APPEND)
+        self.readable = access != os.O_WRONLY
+        self.writable = access != os.O_RDONLY
+        # The `FileIO` whose descriptor it is.
+        self.raw = raw
         self.file = None
         self.process = None
         self.description = None
@@ -164,7 +170,28 @@ def set_flock(fd, mode, wait):
     descriptor.guard = (guard, mode)
 
 
-def _note(fd, path, directory, readable, writable):
+def flags(fd):
+    """How the file is open, as `F_GETFL` tells."""
+    return _descriptor(fd).flags
+
+
+def set_flags(fd, wanted):
+    """Sets the flags of a file, as `F_SETFL` does. WASI can do that, Python cannot: a file that
+    is no longer to be appended to is opened again by its path."""
+    descriptor = _descriptor(fd)
+    change = (descriptor.flags ^ wanted) & os.O_APPEND
+    if not change:
+        return 0
+    raw = descriptor.raw and descriptor.raw()
+    if raw is None or wanted & os.O_APPEND or not raw.closefd:
+        raise OSError(errno.ENOTSUP, "the flag cannot be changed", descriptor.path)
+    descriptor._check(fd)
+    raw.open_again(descriptor.path)
+    descriptor.flags &= ~os.O_APPEND
+    return 0
+
+
+def _note(fd, path, directory, flags, raw=None):
     path = os.fsdecode(path)
     if not path.startswith("/"):
         base = os.getcwd() if directory is None else getattr(_opened.get(directory), "path", None)
@@ -172,7 +199,7 @@ def _note(fd, path, directory, readable, writable):
             return
         path = os.path.join(base, path)
     _closed(fd)
-    _opened[fd] = _Descriptor(os.path.normpath(path), readable, writable)
+    _opened[fd] = _Descriptor(os.path.normpath(path), flags, raw)
 
 
 def _closed(fd):
@@ -183,8 +210,7 @@ def _closed(fd):
 
 def _open_descriptor(path, flags, mode=0o777, *, dir_fd=None):
     fd = _os_open(path, flags, mode) if dir_fd is None else _os_open(path, flags, mode, dir_fd=dir_fd)
-    access = flags & (os.O_RDONLY | os.O_WRONLY | os.O_RDWR)
-    _note(fd, path, dir_fd, access != os.O_WRONLY, access != os.O_RDONLY)
+    _note(fd, path, dir_fd, flags)
     return fd
 
 
@@ -199,7 +225,19 @@ class _FileIO(io.FileIO):
     def __init__(self, file, mode="r", closefd=True, opener=None):
         super().__init__(file, mode, closefd, opener)
         if not isinstance(file, int) and opener is None:
-            _note(self.fileno(), file, None, self.readable(), self.writable())
+            both = self.readable() and self.writable()
+            flags = os.O_RDWR if both else os.O_RDONLY if self.readable() else os.O_WRONLY
+            append = os.O_APPEND if "a" in mode else 0
+            _note(self.fileno(), file, None, flags | append, weakref.ref(self))
+
+    def open_again(self, path):
+        """Opens the file again, to be written at any place. Its number stays: it is the lowest
+        that is free once the old one is closed."""
+        fd, at = self.fileno(), self.tell()
+        super().__init__(path, "r+")
+        if self.fileno() != fd:
+            raise OSError(errno.EBADF, "the descriptor has another number now", path)
+        self.seek(at)
 
     def close(self):
         fd = None if self.closed or not self.closefd else self.fileno()
