@@ -233,6 +233,34 @@ fn a_request_that_is_withdrawn_changes_nothing() {
     assert_eq!(owner.in_use(), 1);
 }
 
+/// A helper thread may still have the file when its owner drops it.
+#[test]
+fn a_dropped_file_holds_nothing_though_a_request_of_it_waits() {
+    let world = World::new();
+    let owner = world.owner();
+    let mut ranges = owner.open_ranges(&world.grant(), "f").unwrap();
+    let another = world.owner();
+    let mut other = another.open_ranges(&world.grant(), "f").unwrap();
+    let native = world.native("f");
+    for _ in 0..200 {
+        assert!(ranges.try_set(range(0, 1), Exclusive).unwrap());
+        assert!(other.try_set(range(5, 1), Exclusive).unwrap());
+        {
+            let mut wait = pin!(ranges.set(range(5, 1), Shared, None));
+            let context = &mut Context::from_waker(Waker::noop());
+            assert!(wait.as_mut().poll(context).is_pending());
+            other.unlock(ByteRange::ALL).unwrap();
+        }
+        // What was requested meanwhile does not count, and what is requested now does.
+        assert!(ranges.try_set(range(5, 1), Exclusive).unwrap());
+        assert!(!other.try_set(range(5, 1), Shared).unwrap());
+        drop(ranges);
+        assert!(native::try_lock(&native, Family::Posix, Exclusive).unwrap());
+        native::unlock(&native, Family::Posix).unwrap();
+        ranges = owner.open_ranges(&world.grant(), "f").unwrap();
+    }
+}
+
 #[test]
 fn an_owner_does_not_wait_for_itself() {
     let world = World::new();

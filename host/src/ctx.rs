@@ -97,12 +97,8 @@ impl Lockspace {
 
     /// The grant for locks that exclude programs which use `flock`.
     fn flock_grant(&self) -> Grant {
-        let files = self.files.clone();
-        let grant = self.grant_of(match files.chosen_family() {
-            Family::Flock | Family::Both => files,
-            _ => files.family(Family::Flock),
-        });
-        grant.family_of_call(true)
+        let files = self.files.clone().family(Family::Flock);
+        self.grant_of(files).family_of_call(true)
     }
 }
 

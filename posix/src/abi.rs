@@ -59,7 +59,8 @@ struct FdStat {
     inherited: u64,
 }
 
-const RIGHT_READ: u64 = 1 << 1;
+/// To read a file or a directory.
+const RIGHT_READ: u64 = 1 << 1 | 1 << 14;
 const RIGHT_WRITE: u64 = 1 << 6;
 
 fn fdstat(fd: c_int) -> Result<FdStat, Errno> {
@@ -288,12 +289,13 @@ fn range(fd: c_int, whence: i16, start: i64, len: i64) -> Result<(u64, u64), Err
 
 fn lock_command(fd: c_int, command: Command, flock: &mut CFlock) -> Result<c_int, Errno> {
     let mode = request::mode(flock.l_type).ok_or(Errno(libc::EINVAL))?;
+    let (Command::Set { belongs, .. } | Command::Test(belongs)) = command;
+    if belongs == Belongs::Description && flock.l_pid != 0 {
+        return Err(Errno(libc::EINVAL));
+    }
     let bytes = range(fd, flock.l_whence, flock.l_start, flock.l_len)?;
     match command {
         Command::Set { belongs, wait } => {
-            if belongs == Belongs::Description && flock.l_pid != 0 {
-                return Err(Errno(libc::EINVAL));
-            }
             locks::set(&Libc, fd, belongs, mode, bytes, wait)?;
         }
         Command::Test(belongs) => {

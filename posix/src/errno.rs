@@ -8,13 +8,14 @@ pub(crate) struct Errno(pub(crate) i32);
 
 impl From<ErrorCode> for Errno {
     /// None of those for a failure is `EACCES` or `EAGAIN`: programs take these for "locked by
-    /// another" and try again, some for ever.
+    /// another" and try again, some for ever. SQLite does so with `ENOLCK` as well, until its
+    /// busy timeout.
     fn from(code: ErrorCode) -> Errno {
         Errno(match code {
             ErrorCode::Timeout => libc::EAGAIN,
             ErrorCode::Deadlock => libc::EDEADLK,
-            ErrorCode::Access | ErrorCode::ReadOnly => libc::EBADF,
-            ErrorCode::NotPermitted => libc::EPERM,
+            ErrorCode::ReadOnly => libc::EROFS,
+            ErrorCode::Access | ErrorCode::NotPermitted => libc::EPERM,
             ErrorCode::NoEntry | ErrorCode::Replaced => libc::ESTALE,
             ErrorCode::IsDirectory => libc::EISDIR,
             ErrorCode::NotAFile => libc::EINVAL,

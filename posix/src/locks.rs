@@ -8,7 +8,7 @@ use crate::{
 use clasp_guest::bindings::{
     flock, lockspace_of,
     ranges::{LockedRange, RangeOwner},
-    types::{self, Guard, Lock},
+    types::{self, ErrorCode, Guard, Lock},
 };
 use std::{
     collections::HashMap,
@@ -169,28 +169,37 @@ pub(crate) fn test(
 }
 
 /// Locks a file as a whole, or releases it.
+///
+/// A lock of the interface follows its name to another file, and creates it; this one stays with
+/// the file that is open. So the name has to lead there before and after.
 pub(crate) fn flock(wasi: &dyn Wasi, fd: i32, mode: Option<Mode>, wait: bool) -> Result<(), Errno> {
     let mut table = table();
     let table = table.get_or_insert_default();
-    if table.used(wasi, fd)?.flock.is_none() {
-        if mode.is_none() {
-            return Ok(());
+    let Some(mode) = mode else {
+        if let Some(flock) = &mut table.used(wasi, fd)?.flock {
+            flock.guard = None;
         }
+        return Ok(());
+    };
+    if table.used(wasi, fd)?.flock.is_none() {
         let lock = table.open(wasi, fd, |space, name| flock::open(space, name))?;
         table.used(wasi, fd)?.flock = Some(Flock { lock, guard: None });
     }
-    let Some(flock) = &mut table.used(wasi, fd)?.flock else {
-        return Err(Errno(libc::EIO));
-    };
-    let Some(mode) = mode else {
-        flock.guard = None;
-        return Ok(());
-    };
-    if flock.guard.as_ref().is_some_and(|(_, held)| *held == mode) {
-        return Ok(());
+    let file = wasi.of_descriptor(fd)?;
+    let Table { paths, used, .. } = table;
+    let flock = used.get_mut(&fd).and_then(|used| used.flock.as_mut());
+    let flock = flock.ok_or(Errno(libc::EIO))?;
+    match &flock.guard {
+        // `replaced` is no loss: the file that is open is locked.
+        Some((guard, held)) if *held == mode => match guard.check() {
+            Ok(()) | Err(ErrorCode::Replaced) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        },
+        // As the kernel does, which converts by releasing one lock and taking the other.
+        _ => flock.guard = None,
     }
-    // As the kernel does, which converts by releasing one lock and taking the other.
-    flock.guard = None;
+    let leads_there = || check(wasi, file, paths.get(fd));
+    leads_there()?;
     let guard = match wait {
         true => flock.lock.acquire(mode.into(), None)?,
         false => {
@@ -198,8 +207,19 @@ pub(crate) fn flock(wasi: &dyn Wasi, fd: i32, mode: Option<Mode>, wait: bool) ->
             guard.ok_or(Errno(libc::EAGAIN))?
         }
     };
+    guard.check()?;
+    leads_there()?;
     flock.guard = Some((guard, mode));
     Ok(())
+}
+
+/// An error unless a path leads to this file.
+fn check(wasi: &dyn Wasi, file: FileId, path: Option<&str>) -> Result<(), Errno> {
+    // A descriptor without a path is one such as standard output, or a pipe.
+    match wasi.of_path(path.ok_or(Errno(libc::ENOTSUP))?) {
+        Ok(found) if found == file => Ok(()),
+        _ => Err(Errno(libc::ESTALE)),
+    }
 }
 
 impl From<Mode> for types::Mode {
@@ -295,16 +315,12 @@ impl Table {
         open: impl FnOnce(&types::Lockspace, &str) -> Result<T, types::ErrorCode>,
     ) -> Result<T, Errno> {
         let file = wasi.of_descriptor(fd)?;
-        // Such as standard output, or a pipe.
-        let path = self.paths.get(fd).ok_or(Errno(libc::ENOTSUP))?;
-        let check = || match wasi.of_path(path) {
-            Ok(found) if found == file => Ok(()),
-            _ => Err(Errno(libc::ESTALE)),
-        };
-        check()?;
+        let path = self.paths.get(fd);
+        check(wasi, file, path)?;
+        let path = path.ok_or(Errno(libc::ENOTSUP))?;
         let (space, name) = lockspace_of(path).ok_or(Errno(libc::ENOTSUP))?;
         let opened = open(space, &name)?;
-        check()?;
+        check(wasi, file, Some(path))?;
         Ok(opened)
     }
 }

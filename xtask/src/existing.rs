@@ -2,7 +2,7 @@
 //! Rust that call `fcntl` and `flock`.
 
 use crate::{
-    guests,
+    assets,
     shell::{cache, capture, cargo, root, say, show, target},
     toolchain::{self, CToolchain},
 };
@@ -100,7 +100,7 @@ fn example(toolchain: &CToolchain, compiler: &Path) -> Result<()> {
     build.env("CC_wasm32_wasip2", compiler);
     build.env("LIBSQLITE3_FLAGS", VFS);
     show(&mut build)?;
-    guests::give_to_demo("ledger-sqlite")
+    assets::give("ledger-sqlite")
 }
 
 /// A build of a package for guests.

@@ -1,11 +1,11 @@
 //! The guest programs of tests, examples and benchmarks.
 
 use crate::{
+    assets,
     shell::{cargo, root, say, show, target},
     toolchain::{self, Target},
 };
 use anyhow::Result;
-use std::fs;
 
 /// Packages with guest programs, outside the workspace: they are built for
 /// another target, perhaps by another compiler.
@@ -42,16 +42,5 @@ fn build_packages(packages: &[&str]) -> Result<()> {
         toolchain.configure(&mut build);
         show(&mut build)?;
     }
-    give_to_demo("ledger")
-}
-
-/// Gives the command `clasp` a guest of its demo.
-pub(crate) fn give_to_demo(name: &str) -> Result<()> {
-    let built = fs::read(target().join(format!("guests/wasm32-wasip2/release/{name}.wasm")))?;
-    let asset = root().join(format!("cli/assets/{name}.wasm"));
-    // A file that is written anew has `clasp` built anew.
-    if fs::read(&asset).ok().as_ref() != Some(&built) {
-        fs::write(asset, built)?;
-    }
-    Ok(())
+    assets::give("ledger")
 }

@@ -1,6 +1,6 @@
 //! The ledger, as the demo itself sees it.
 
-use super::processes;
+use super::guest as program;
 use anyhow::{Context, Result, ensure};
 use clasp_host::{
     Limits, LockManager, Lockspace, Mode,
@@ -93,7 +93,7 @@ pub(super) struct Database {
 
 impl Database {
     pub(super) fn open(guest: &Path, directory: &Path, locked: bool) -> Result<Database> {
-        let mut command = processes::clasp(guest, directory, &["look", "data/ledger"])?;
+        let mut command = program::clasp(guest, directory, &["look", "data/ledger"])?;
         if locked {
             command.arg("locked");
         }

@@ -1,6 +1,7 @@
 //! `clasp demo`: many processes move money between the accounts of one ledger
 //! file, first without locks, then with.
 
+mod guest;
 mod ledger;
 mod live;
 mod page;
@@ -144,7 +145,7 @@ impl Demo {
         };
         let money = ACCOUNTS * BALANCE;
         let live = Live::start(title, self.seconds, money);
-        processes::create(guest, directory, ACCOUNTS, BALANCE)?;
+        guest::create(guest, directory, ACCOUNTS, BALANCE)?;
         let mut ledger = match self.with {
             With::File => Ledger::File(Box::new(ledger::File::open(directory, locked)?)),
             With::Sqlite => Ledger::Database(Database::open(guest, directory, locked)?),

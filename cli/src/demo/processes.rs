@@ -1,7 +1,7 @@
 //! The processes of the demo: starting them, and collecting what they report.
 
 use super::{
-    Demo, With,
+    Demo, With, guest,
     ledger::{Ledger, Look},
     live::Live,
     result::{Process, Report, Sample},
@@ -61,7 +61,8 @@ impl Processes {
                 // A mover has a seed for its choice of accounts.
                 let last = if audits { money } else { number.into() };
                 let last = last.to_string();
-                let mut command = clasp(guest, directory, &[role, "data/ledger", &seconds, &last])?;
+                let mut command =
+                    guest::clasp(guest, directory, &[role, "data/ledger", &seconds, &last])?;
                 if locked {
                     command.arg("locked");
                 }
@@ -155,26 +156,4 @@ impl Processes {
         }
         Ok((self.known, samples))
     }
-}
-
-/// `clasp run` of the guest in a process of its own.
-pub(super) fn clasp(guest: &Path, directory: &Path, arguments: &[&str]) -> Result<Command> {
-    let mut command = Command::new(std::env::current_exe()?);
-    let grant = format!("{}::data", directory.display());
-    command
-        .args(["run", "--dir", &grant, "--locks", &grant])
-        .arg(guest)
-        .args(arguments);
-    Ok(command)
-}
-
-/// Has the guest create the ledger.
-pub(super) fn create(guest: &Path, directory: &Path, accounts: u64, balance: u64) -> Result<()> {
-    let numbers = [accounts, balance].map(|n| n.to_string());
-    let words = ["create", "data/ledger", &numbers[0], &numbers[1]];
-    let status = clasp(guest, directory, &words)?
-        .stdin(Stdio::null())
-        .status()?;
-    ensure!(status.success(), "the ledger guest failed: {status}");
-    Ok(())
 }

@@ -195,7 +195,10 @@ impl OpenRanges {
         let own_guards = || {
             let entry = self.host().entry(self.identity())?;
             let (held, _) = entry.of_owner(self.account().id);
-            let stands = self.excludes(entry.family) && held.iter().any(|m| m.conflicts(mode));
+            // A lock of another family may be exclusive for the kernel though its guard was
+            // downgraded. It is the reason then: nobody else can hold a conflicting range.
+            let conflicts = |held: &Mode| held.conflicts(mode) || entry.family != "posix";
+            let stands = self.excludes(entry.family) && held.iter().any(conflicts);
             stands.then(|| self.name().to_string())
         };
         let other = own_ranges().or_else(own_guards)?;
@@ -213,6 +216,7 @@ impl Deref for OpenRanges {
 
 impl Drop for OpenRanges {
     fn drop(&mut self) {
+        self.file.drop_all();
         self.of.ranges.lock().remove(&self.number);
     }
 }

@@ -94,7 +94,9 @@ impl RangeOwner {
     /// if another process has locked them shared by then.
     ///
     /// # Errors
-    /// [`Timeout`](ErrorKind::Timeout); [`Deadlock`](ErrorKind::Deadlock) if the owner itself
+    /// [`Timeout`](ErrorKind::Timeout); [`Unsupported`](ErrorKind::Unsupported) if it would
+    /// have to wait and the process has no signal to end a wait
+    /// ([`set_wake_signal`](crate::file::set_wake_signal)); [`Deadlock`](ErrorKind::Deadlock) if the owner itself
     /// holds a conflicting lock on the file, by another range owner or by a guard; and what
     /// `try_set` answers. Deadlocks with others are not detected.
     pub async fn set(
@@ -168,7 +170,7 @@ impl RangeOwner {
             return Err(file.host().deadlocks.report(&account.label, locks));
         }
         let permit = account.waiting.take()?;
-        let (wait, runs_here) = file.wait(range, mode, on_thread)?;
+        let wait = file.wait(range, mode, on_thread)?;
         let mut waiting = Waiting {
             file: Arc::clone(file),
             range,
@@ -176,7 +178,7 @@ impl RangeOwner {
             begun: Instant::now(),
             alarm: None,
             wait,
-            runs_here,
+            runs_here: on_thread,
             ended: false,
             _permit: permit,
         };
@@ -282,7 +284,10 @@ impl Drop for Waiting {
             self.file.host().services.timer.cancel(key);
         }
         if !self.ended {
-            self.file.abandon(&self.wait);
+            match self.runs_here {
+                true => self.file.give_up(&self.wait),
+                false => self.file.abandon(&self.wait),
+            }
             self.log_end(Some(&"withdrawn"));
         }
     }

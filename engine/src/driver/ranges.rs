@@ -7,16 +7,21 @@
 use super::{pool::Runs, registry::Host, request::wake};
 use crate::{
     ByteRange, Error, ErrorKind, LockName, Mode,
-    backend::{Answer, Blocking, Cancel, Identity, RangeLocks, Reply},
+    backend::{Answer, Blocking, Identity, RangeLocks, Reply},
     core::{HeldRanges, Piece},
     policy::{Account, Grant, Permit},
-    sync::Mutex,
+    sync::{Condvar, Mutex, MutexGuard},
 };
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     task::{Poll, Waker},
+    time::Duration,
 };
+
+/// How long a wait that was withdrawn may take to end. The kernel lets go of it in
+/// microseconds, on macOS in 10 ms.
+const CONFIRM: Duration = Duration::from_millis(100);
 
 /// One open file description, on which one owner locks bytes.
 pub(crate) struct RangeFile {
@@ -28,6 +33,8 @@ pub(crate) struct RangeFile {
     shared_only: bool,
     resource: Arc<dyn RangeLocks>,
     state: Mutex<State>,
+    /// Told when a wait has ended.
+    waited: Condvar,
     _permits: [Permit; 2],
 }
 
@@ -35,8 +42,11 @@ struct State {
     held: HeldRanges,
     /// One of the owner's held locks for each piece.
     charge: Charge,
-    /// More than one if the kernel does not let a wait end.
-    waits: Vec<Arc<RangeWait>>,
+    /// The wait that the kernel has. The kernel merges what it grants to one description, so
+    /// nothing else is requested until it has ended, also if nobody awaits it any more.
+    wait: Option<Arc<RangeWait>>,
+    /// The owner has dropped the file.
+    ended: bool,
 }
 
 /// Some of the locks that an owner may hold or wait for; given back on drop.
@@ -102,8 +112,10 @@ impl RangeFile {
             state: Mutex::new(State {
                 held: HeldRanges::default(),
                 charge: Charge::new(account),
-                waits: Vec::new(),
+                wait: None,
+                ended: false,
             }),
+            waited: Condvar::default(),
             _permits: permits,
         })
     }
@@ -137,8 +149,9 @@ impl RangeFile {
     /// What is held and what is waited for.
     pub(crate) fn uses(&self) -> (Vec<Piece>, Vec<Piece>) {
         let state = self.state.lock();
-        let waits = state.waits.iter().map(|wait| wait.wanted);
-        (state.held.pieces().to_vec(), waits.collect())
+        let waits = state.wait.iter().filter(|wait| !wait.slot.lock().abandoned);
+        let waits = waits.map(|wait| wait.wanted).collect();
+        (state.held.pieces().to_vec(), waits)
     }
 
     fn check(&self, mode: Mode) -> Result<(), Error> {
@@ -157,7 +170,7 @@ impl RangeFile {
         if let Some(mode) = mode {
             self.check(mode)?;
         }
-        let mut state = self.state.lock();
+        let mut state = self.without_wait()?;
         let state = &mut *state;
         // `close` sets its flag before it comes here.
         self.account.check_open()?;
@@ -171,6 +184,20 @@ impl RangeFile {
         set
     }
 
+    /// The state, once a wait that was withdrawn has ended. The kernel lets go of it at once.
+    fn without_wait(&self) -> Result<MutexGuard<'_, State>, Error> {
+        let mut state = self.state.lock();
+        while state.wait.is_some() {
+            let late;
+            (state, late) = self.waited.wait_timeout(state, CONFIRM);
+            if late && state.wait.is_some() {
+                let why = "an earlier request for bytes of this file has not ended";
+                return Err(Error::new(ErrorKind::Unavailable, why));
+            }
+        }
+        Ok(state)
+    }
+
     /// A lock of another description in the way of a request.
     pub(crate) fn test(
         &self,
@@ -181,18 +208,22 @@ impl RangeFile {
         self.resource.conflict(range, mode)
     }
 
-    /// Begins to wait. The wait runs on a helper thread or, if `on_thread` and the kernel
-    /// lets go of a thread, in [`run`](RangeFile::run); `true` in this case.
+    /// Begins to wait. The wait runs on a helper thread or, if `on_thread`, in
+    /// [`run`](RangeFile::run).
     pub(crate) fn wait(
         self: &Arc<Self>,
         range: ByteRange,
         mode: Mode,
         on_thread: bool,
-    ) -> Result<(Arc<RangeWait>, bool), Error> {
+    ) -> Result<Arc<RangeWait>, Error> {
         let mut charge = Charge::new(&self.account);
         let call = self.resource.wait(range, mode)?;
-        let runs_here = on_thread && call.comes_back();
-        let permits = match runs_here {
+        if !call.comes_back() {
+            // Whenever it were granted, it would change what the description holds.
+            let why = "a wait for bytes could not be ended: the process has no wake signal";
+            return Err(Error::new(ErrorKind::Unsupported, why));
+        }
+        let permits = match on_thread {
             true => None,
             false => Some([
                 self.account.waiter_threads.take()?,
@@ -200,7 +231,7 @@ impl RangeFile {
             ]),
         };
         let wait = {
-            let mut state = self.state.lock();
+            let mut state = self.without_wait()?;
             self.account.check_open()?;
             let held = state.held.pieces().len();
             let after = state.held.with(range, Some(mode)).pieces().len();
@@ -217,43 +248,43 @@ impl RangeFile {
                     waker: None,
                 }),
             });
-            state.waits.push(Arc::clone(&wait));
+            state.wait = Some(Arc::clone(&wait));
             wait
         };
         if let Some(permits) = permits {
             let job = Box::new(WaitJob {
                 file: Arc::clone(self),
                 wait: Some(Arc::clone(&wait)),
-                _permits: permits,
+                permits: Some(permits),
             });
             if let Err((error, _job)) = self.host.services.pool.spawn(job) {
                 wait.cancel(error);
             }
         }
-        Ok((wait, runs_here))
+        Ok(wait)
     }
 
     /// Carries a wait out on the calling thread.
     pub(crate) fn run(&self, wait: &Arc<RangeWait>) {
-        // A subscriber of `tracing` may panic in it.
-        let run = catch_unwind(AssertUnwindSafe(|| wait.call.run()));
-        let result = run.unwrap_or_else(|_| {
-            let why = "the wait has panicked";
-            Err(Error::new(ErrorKind::Io, why))
-        });
-        self.finish(wait, result);
+        self.finish(wait, wait.call());
+    }
+
+    /// Gives up a wait that was to run on the calling thread and has not begun.
+    pub(crate) fn give_up(&self, wait: &Arc<RangeWait>) {
+        self.finish(wait, Ok(Answer::Busy.into()));
     }
 
     fn finish(&self, wait: &Arc<RangeWait>, result: Result<Reply, Error>) {
         let mut locked = self.state.lock();
         let state = &mut *locked;
-        state.waits.retain(|other| !Arc::ptr_eq(other, wait));
+        state.wait.take_if(|other| Arc::ptr_eq(other, wait));
         let mut slot = wait.slot.lock();
+        let mut weaker = Vec::new();
         let granted = matches!(&result, Ok(reply) if reply.answer == Answer::Granted);
         let outcome = match result {
-            Ok(_) if granted && (slot.abandoned || self.account.is_closed()) => {
+            Ok(_) if granted && (slot.abandoned || state.ended || self.account.is_closed()) => {
                 let noted = state.held.within(wait.wanted.range);
-                self.put_back(state, noted);
+                weaker = self.put_back(state, noted);
                 Err(Account::closed())
             }
             Ok(_) if granted => {
@@ -274,14 +305,15 @@ impl RangeFile {
         let waker = slot.waker.take();
         drop(slot);
         drop(locked);
+        self.waited.notify_all();
+        self.tell_weaker(&weaker);
         wake(waker.into_iter().collect());
     }
 
     /// Ends a wait whose outcome nobody wants any more. What it was granted is taken back.
     pub(crate) fn abandon(&self, wait: &RangeWait) {
-        let ended = {
+        let (ended, weaker) = {
             let mut state = self.state.lock();
-            state.waits.retain(|other| !std::ptr::eq(&**other, wait));
             let mut slot = wait.slot.lock();
             slot.waker = None;
             slot.abandoned = true;
@@ -289,26 +321,27 @@ impl RangeFile {
             let outcome = slot.outcome.take();
             let before = std::mem::take(&mut slot.before);
             drop(slot);
-            if let Some(Ok(())) = outcome
-                && !self.account.is_closed()
-            {
-                self.put_back(&mut state, before);
-            }
-            outcome.is_some()
+            let weaker = match outcome {
+                Some(Ok(())) if !self.account.is_closed() => self.put_back(&mut state, before),
+                _ => Vec::new(),
+            };
+            (outcome.is_some(), weaker)
         };
+        self.tell_weaker(&weaker);
         if !ended {
             let _ = wait.call.cancel(false);
         }
     }
 
-    /// Has bytes held as they were before a grant that nobody awaits.
-    fn put_back(&self, state: &mut State, parts: Vec<(ByteRange, Option<Mode>)>) {
+    /// Has bytes held as they were before a grant that nobody awaits. Answers those for which
+    /// that was not possible: they were held exclusively, were converted, and another process
+    /// has locked some of them shared since.
+    fn put_back(&self, state: &mut State, parts: Vec<(ByteRange, Option<Mode>)>) -> Vec<ByteRange> {
+        let mut weaker = Vec::new();
         for (part, mode) in parts {
             let mut held = mode;
             if !matches!(self.resource.try_set(part, mode), Ok(true)) {
-                // Bytes that were held exclusively were converted, and another process has
-                // locked some of them shared since.
-                tracing::error!(target: "clasp", lock = %self.name, range = %part, "bytes that were held exclusively before a wait are held shared after it");
+                weaker.push(part);
                 held = Some(Mode::Shared);
             }
             state.held = state.held.with(part, held);
@@ -317,35 +350,54 @@ impl RangeFile {
         // There is a share for each piece that was held before.
         let _ = state.charge.grow(pieces);
         state.charge.shrink(pieces);
+        weaker
+    }
+
+    fn tell_weaker(&self, parts: &[ByteRange]) {
+        for part in parts {
+            tracing::error!(target: "clasp", lock = %self.name, range = %part, "bytes that were held exclusively before a wait are held shared after it");
+        }
     }
 
     /// Ends what the owner holds and waits for; it is closed.
     pub(crate) fn evict(&self) {
-        let waits = {
+        self.end(false);
+    }
+
+    /// The owner has dropped the file. A helper thread may still have it.
+    pub(crate) fn drop_all(&self) {
+        self.end(true);
+    }
+
+    fn end(&self, for_good: bool) {
+        let (released, wait) = {
             let mut state = self.state.lock();
-            self.release(&mut state);
-            state.waits.clone()
+            state.ended |= for_good;
+            (self.release(&mut state), state.wait.clone())
         };
-        for wait in waits {
+        if let Err(error) = released {
+            tracing::error!(target: "clasp", lock = %self.name, %error, "cannot unlock; the open file is given up");
+        }
+        if let Some(wait) = wait {
             wait.cancel(Account::closed());
         }
     }
 
-    fn release(&self, state: &mut State) {
+    fn release(&self, state: &mut State) -> Result<(), Error> {
+        let mut released = Ok(true);
         if !state.held.pieces().is_empty() {
-            if let Err(error) = self.resource.try_set(ByteRange::ALL, None) {
-                tracing::error!(target: "clasp", lock = %self.name, %error, "cannot unlock; the open file is given up");
-            }
+            // An explicit unlock: a forked child may share the description.
+            released = self.resource.try_set(ByteRange::ALL, None);
             state.held = HeldRanges::default();
         }
         state.charge.shrink(0);
+        released.map(drop)
     }
 }
 
 impl Drop for RangeFile {
     fn drop(&mut self) {
-        // An explicit unlock: a forked child may share the description.
-        self.release(&mut self.state.lock());
+        self.end(true);
         self.host.close_ranges(&self.identity);
     }
 }
@@ -370,21 +422,16 @@ struct Slot {
 }
 
 impl RangeWait {
+    fn call(&self) -> Result<Reply, Error> {
+        // A subscriber of `tracing` may panic in it.
+        let run = catch_unwind(AssertUnwindSafe(|| self.call.run()));
+        run.unwrap_or_else(|_| Err(Error::new(ErrorKind::Io, "the wait has panicked")))
+    }
+
     /// Ends the wait with an error, unless it is granted first.
     pub(crate) fn cancel(&self, error: Error) {
         self.slot.lock().cancelled.get_or_insert(error);
-        if self.call.cancel(false) == Cancel::Requested {
-            return;
-        }
-        // It stays in the kernel until the bytes are free.
-        let mut slot = self.slot.lock();
-        if slot.outcome.is_none() && !slot.abandoned {
-            slot.outcome = slot.cancelled.take().map(Err);
-            slot.abandoned = true;
-        }
-        let waker = slot.waker.take();
-        drop(slot);
-        wake(waker.into_iter().collect());
+        let _ = self.call.cancel(false);
     }
 
     /// How it ended, or registers `waker`.
@@ -405,13 +452,16 @@ impl RangeWait {
 struct WaitJob {
     file: Arc<RangeFile>,
     wait: Option<Arc<RangeWait>>,
-    _permits: [Permit; 2],
+    permits: Option<[Permit; 2]>,
 }
 
 impl Runs for WaitJob {
     fn run(mut self: Box<Self>) {
         if let Some(wait) = self.wait.take() {
-            self.file.run(&wait);
+            let result = wait.call();
+            // Before the owner learns of the end, and asks for more.
+            self.permits = None;
+            self.file.finish(&wait, result);
         }
     }
 
@@ -423,6 +473,7 @@ impl Runs for WaitJob {
 impl Drop for WaitJob {
     fn drop(&mut self) {
         if let Some(wait) = self.wait.take() {
+            self.permits = None;
             self.file.finish(&wait, Ok(Answer::Busy.into()));
         }
     }

@@ -46,6 +46,29 @@ impl Entries {
         (!entry.is_retired()).then_some(entry)
     }
 
+    /// Notes a file that is open for ranges, unless the lock on the whole of it would not
+    /// exclude them.
+    fn open_ranges(
+        &mut self,
+        opened: OpenedRanges,
+        entry: Option<&Entry>,
+        name: &LockName,
+    ) -> Result<OpenedRanges, Error> {
+        if let Some(entry) = entry
+            && entry.family_of_grant.load(Ordering::Relaxed)
+            && !opened.families.contains(&entry.family)
+        {
+            return Err(ranges_mismatch(name, entry.family));
+        }
+        let identity = opened.identity.clone();
+        let open = self.ranges.entry(identity).or_insert(OpenRanges {
+            count: 0,
+            families: opened.families,
+        });
+        open.count += 1;
+        Ok(opened)
+    }
+
     fn insert(&mut self, entry: &Arc<Entry>) {
         // Looked through when their number has doubled: one step for each insert.
         if self.by_identity.len() >= 2 * self.kept.max(16) {
@@ -147,19 +170,11 @@ impl Host {
             grant.space.open_ranges(name, access(grant), creation)
         })?;
         let mut entries = self.entries.lock();
-        if let Some(entry) = entries.find(&opened.identity)
-            && entry.family_of_grant.load(Ordering::Relaxed)
-            && !opened.families.contains(&entry.family)
-        {
-            return Err(ranges_mismatch(name, entry.family));
-        }
-        let identity = opened.identity.clone();
-        let open = entries.ranges.entry(identity).or_insert(OpenRanges {
-            count: 0,
-            families: opened.families,
-        });
-        open.count += 1;
-        Ok(opened)
+        // Kept until the mutex is released: the last of an entry closes its file.
+        let entry = entries.find(&opened.identity);
+        let result = entries.open_ranges(opened, entry.as_deref(), name);
+        drop(entries);
+        result
     }
 
     pub(super) fn close_ranges(&self, identity: &Identity) {

@@ -107,11 +107,6 @@ impl FileSpace {
         self
     }
 
-    /// Which family was chosen.
-    pub fn chosen_family(&self) -> Family {
-        self.family
-    }
-
     /// In which order hosts get a lock. If this host opens a file through
     /// grants with different orders, the order of the first grant applies.
     pub fn order(mut self, order: Order) -> FileSpace {

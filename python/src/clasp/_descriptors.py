@@ -161,12 +161,20 @@ def set_flock(fd, mode, wait):
         return
     if descriptor.lock is None:
         descriptor.lock = descriptor.open(fd, _flock.open)
+    # A lock of the interface follows its name to another file; this one stays with its file.
+    descriptor._check(fd)
     if wait:
         guard = call(descriptor.lock.acquire, mode, None, path=descriptor.path)
     else:
         guard = call(descriptor.lock.try_acquire, mode, path=descriptor.path)
         if guard is None:
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+    try:
+        call(guard.check, path=descriptor.path)
+        descriptor._check(fd)
+    except OSError:
+        guard.__exit__(None, None, None)
+        raise
     descriptor.guard = (guard, mode)
 
 

@@ -13,8 +13,8 @@ _lockspaces = None
 _NUMBERS = {
     "Timeout": errno.EAGAIN,
     "Deadlock": errno.EDEADLK,
-    "Access": errno.EBADF,
-    "ReadOnly": errno.EBADF,
+    "Access": errno.EPERM,
+    "ReadOnly": errno.EROFS,
     "NotPermitted": errno.EPERM,
     "FamilyMismatch": errno.ENOTSUP,
     "NoEntry": errno.ESTALE,
