@@ -52,6 +52,8 @@ struct Used {
 
 struct Flock {
     lock: Lock,
+    /// By which it was opened.
+    path: Option<String>,
     guard: Option<(Guard, Mode)>,
 }
 
@@ -181,36 +183,30 @@ pub(crate) fn flock(wasi: &dyn Wasi, fd: i32, mode: Option<Mode>, wait: bool) ->
         }
         return Ok(());
     };
-    if table.used(wasi, fd)?.flock.is_none() {
-        let lock = table.open(wasi, fd, |space, name| flock::open(space, name))?;
-        table.used(wasi, fd)?.flock = Some(Flock { lock, guard: None });
-    }
-    let file = wasi.of_descriptor(fd)?;
-    let Table { paths, used, .. } = table;
-    let flock = used.get_mut(&fd).and_then(|used| used.flock.as_mut());
-    let flock = flock.ok_or(Errno(libc::EIO))?;
-    match &flock.guard {
-        // `replaced` is no loss: the file that is open is locked.
-        Some((guard, held)) if *held == mode => match guard.check() {
-            Ok(()) | Err(ErrorCode::Replaced) => return Ok(()),
-            Err(error) => return Err(error.into()),
-        },
-        // As the kernel does, which converts by releasing one lock and taking the other.
-        _ => flock.guard = None,
-    }
-    let leads_there = || check(wasi, file, paths.get(fd));
-    leads_there()?;
-    let guard = match wait {
-        true => flock.lock.acquire(mode.into(), None)?,
-        false => {
-            let guard = flock.lock.try_acquire(mode.into())?;
-            guard.ok_or(Errno(libc::EAGAIN))?
+    let path = table.paths.get(fd).map(str::to_owned);
+    let used = table.used(wasi, fd)?;
+    if let Some(flock) = &mut used.flock {
+        if let Some((guard, held)) = &flock.guard
+            && *held == mode
+        {
+            return match guard.check() {
+                // `replaced` is no loss: the file that is open is locked.
+                Ok(()) | Err(ErrorCode::Replaced) => Ok(()),
+                Err(error) => Err(error.into()),
+            };
         }
-    };
-    guard.check()?;
-    leads_there()?;
-    flock.guard = Some((guard, mode));
-    Ok(())
+        // As the kernel does, which converts by releasing one lock and taking the other.
+        flock.guard = None;
+        if flock.path != path {
+            used.flock = None;
+        }
+    }
+    let taken = table.take_flock(wasi, fd, mode, wait, path);
+    if !matches!(taken, Ok(()) | Err(Errno(libc::EAGAIN))) {
+        // It may have followed the name to another file.
+        table.used(wasi, fd)?.flock = None;
+    }
+    taken
 }
 
 /// An error unless a path leads to this file.
@@ -304,6 +300,40 @@ impl Table {
             Belongs::Description => used.description.as_ref(),
         };
         owner.ok_or(Errno(libc::EIO))
+    }
+
+    fn take_flock(
+        &mut self,
+        wasi: &dyn Wasi,
+        fd: i32,
+        mode: Mode,
+        wait: bool,
+        path: Option<String>,
+    ) -> Result<(), Errno> {
+        let file = wasi.of_descriptor(fd)?;
+        if self.used(wasi, fd)?.flock.is_none() {
+            let lock = self.open(wasi, fd, |space, name| flock::open(space, name))?;
+            let path = path.clone();
+            self.used(wasi, fd)?.flock = Some(Flock {
+                lock,
+                path,
+                guard: None,
+            });
+        }
+        let flock = self.used(wasi, fd)?.flock.as_mut();
+        let flock = flock.ok_or(Errno(libc::EIO))?;
+        check(wasi, file, path.as_deref())?;
+        let guard = match wait {
+            true => flock.lock.acquire(mode.into(), None)?,
+            false => {
+                let guard = flock.lock.try_acquire(mode.into())?;
+                guard.ok_or(Errno(libc::EAGAIN))?
+            }
+        };
+        guard.check()?;
+        check(wasi, file, path.as_deref())?;
+        flock.guard = Some((guard, mode));
+        Ok(())
     }
 
     /// Opens a lock on the file of a descriptor by its path, if the path leads to this file

@@ -9,6 +9,7 @@ leads to another file than the one that is open.
 """
 
 import errno
+import operator
 import os
 import struct
 
@@ -39,8 +40,11 @@ class _Function:
         return f"<function {self.__name__}>"
 
 
-# `struct flock`: l_type, l_whence, l_start, l_len, l_pid.
+# `struct flock`: l_type, l_whence, l_start, l_len, l_pid. Programs leave out what is at the end
+# of it, and write offsets of 32 bits as `l`.
 _FLOCK = struct.Struct("=hh4xqqi4x")
+_WITHOUT_END = struct.Struct("=hh4xqqi")
+_OF_32_BITS = struct.Struct("=hhllhh")
 
 
 @_Function
@@ -73,7 +77,8 @@ def fcntl(fd, cmd, arg=0, /):
     if cmd not in (F_GETLK, F_SETLK, F_SETLKW, F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW):
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
     try:
-        kind, whence, start, length, pid = _FLOCK.unpack(arg)
+        layout = {_WITHOUT_END.size: _WITHOUT_END, _OF_32_BITS.size: _OF_32_BITS}.get(len(arg), _FLOCK)
+        kind, whence, start, length, pid, *rest = layout.unpack(arg)
         mode = {F_RDLCK: SHARED, F_WRLCK: EXCLUSIVE, F_UNLCK: None}[kind]
     except (struct.error, TypeError, KeyError):
         raise OSError(errno.EINVAL, "not a struct flock") from None
@@ -84,9 +89,12 @@ def fcntl(fd, cmd, arg=0, /):
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         found = _descriptors.test_range(fd, of_process, mode, first, count)
         if found is None:
-            return _FLOCK.pack(F_UNLCK, whence, start, length, pid)
+            return layout.pack(F_UNLCK, whence, start, length, pid, *rest)
         kind = F_RDLCK if found.mode == SHARED else F_WRLCK
-        return _FLOCK.pack(kind, os.SEEK_SET, found.start, found.len, -1)
+        try:
+            return layout.pack(kind, os.SEEK_SET, found.start, found.len, -1, *rest)
+        except struct.error:
+            raise OSError(errno.EOVERFLOW, os.strerror(errno.EOVERFLOW)) from None
     wait = cmd in (F_SETLKW, F_OFD_SETLKW)
     _descriptors.set_range(fd, of_process, mode, first, count, wait)
     return bytes(arg)
@@ -99,9 +107,9 @@ def ioctl(fd, request, arg=0, mutate_flag=True, /):
 
 
 def _fileno(file):
-    fd = file if isinstance(file, int) else file.fileno()
+    fd = file if isinstance(file, int) else getattr(file, "fileno", lambda: None)()
     if not isinstance(fd, int):
-        raise TypeError("argument must be an int, or have a fileno() method")
+        raise TypeError("argument must be an int, or have a fileno() method.")
     if fd < 0:
         raise ValueError("file descriptor cannot be a negative integer")
     return fd
@@ -110,12 +118,13 @@ def _fileno(file):
 def _mode(operation):
     modes = {LOCK_SH: SHARED, LOCK_EX: EXCLUSIVE, LOCK_UN: None}
     if operation not in modes:
-        raise ValueError("unrecognized lock argument")
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
     return modes[operation]
 
 
 def _range(fd, whence, start, length):
     """The first byte and the number of bytes, zero for all that follow."""
+    start, length, whence = operator.index(start), operator.index(length), operator.index(whence)
     if whence == os.SEEK_CUR:
         start += os.lseek(fd, 0, os.SEEK_CUR)
     elif whence == os.SEEK_END:

@@ -274,6 +274,25 @@ fn renamed_files_keep_their_locks() {
     );
 }
 
+/// Whatever the file is called.
+#[test]
+fn flock_stays_with_its_file() {
+    play(
+        "a open 0 @/f rw => ok
+         a flock 0 ex => ok
+         a flock 0 un => ok
+         a rename @/f @/g => ok
+         a flock 0 sh-nb => ok
+         a flock 0 ex-nb => ok
+         b open 0 @/g rw => ok
+         b flock 0 sh-nb => EAGAIN
+         b open 1 @/f r => ENOENT
+         b ... flock 0 sh
+         a close 0 => ok
+         b => ok",
+    );
+}
+
 /// What a native program can do and a guest cannot, with its error.
 #[test]
 fn a_guest_says_what_it_cannot_lock() {
@@ -286,6 +305,14 @@ fn a_guest_says_what_it_cannot_lock() {
     assert_eq!(guest.ask("open 1 @/f rw"), "ok");
     assert_eq!(guest.ask("fcntl 0 setlk write set 0 1"), "ESTALE");
     assert_eq!(guest.ask("flock 0 ex"), "ESTALE");
+    // Also if it was locked before. No file is created, and no other is locked.
+    assert_eq!(guest.ask("open 3 @/g rw"), "ok");
+    assert_eq!(guest.ask("flock 3 ex"), "ok");
+    assert_eq!(guest.ask("flock 3 un"), "ok");
+    assert_eq!(guest.ask("unlink @/g"), "ok");
+    assert_eq!(guest.ask("flock 3 ex"), "ESTALE");
+    assert_eq!(guest.ask("flock 3 ex-nb"), "ESTALE");
+    assert!(!directory.path().join("g").exists());
     assert_eq!(guest.ask("fcntl 1 setlk write set 0 1"), "ok");
     // It would wait for itself, for ever.
     assert_eq!(guest.ask("open 2 @/f rw"), "ok");

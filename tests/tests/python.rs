@@ -115,3 +115,44 @@ fn a_lock_is_free_after_the_block() {
         }
     }
 }
+
+/// A lock stays with its file, whatever the file is called and by which name it was opened.
+#[test]
+fn a_lock_stays_with_its_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut native, mut guest) = (native(directory.path()), in_guest(directory.path()));
+    assert_eq!(guest.ask("files rename-a"), "yes");
+    assert_eq!(native.ask("files busy-a2"), "yes");
+    assert_eq!(guest.ask("files link-b"), "yes");
+    assert_eq!(native.ask("files busy-b"), "yes");
+    assert_eq!(guest.ask("files close-"), "yes");
+    assert_eq!(native.ask("files busy-a2"), "no");
+    assert_eq!(native.ask("files busy-b"), "no");
+}
+
+/// The host ends the wait: the block is not entered.
+#[test]
+fn no_block_is_entered_without_its_lock() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut native = native(directory.path());
+    assert_eq!(native.ask("fasteners acquire"), "yes");
+    let granted = format!("{}::data", directory.path().display());
+    let mut command = clasp();
+    command.args([
+        "run",
+        "--dir",
+        &granted,
+        "--locks",
+        &granted,
+        "--max-wait",
+        "0.05",
+    ]);
+    let mut guest = Process::start(command.arg(guest("python")));
+    for action in ["with", "decorated", "acquire"] {
+        let answer = guest.ask(&format!("clasp {action}"));
+        assert!(answer.starts_with("BlockingIOError"), "{action}: {answer}");
+    }
+    assert_eq!(guest.ask("clasp limit"), "no");
+    assert_eq!(native.ask("fasteners release"), "yes");
+    assert_eq!(guest.ask("clasp with"), "yes");
+}

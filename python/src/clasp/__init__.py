@@ -2,7 +2,9 @@
 
 A waiter is woken by the release: nothing polls, and the arguments `delay`, `max_delay`,
 `sleep_func` and `logger` of `fasteners` have no effect. Two objects of one program exclude each
-other. `acquire` raises `OSError` with `errno.EDEADLK` where the program would wait for itself.
+other, and one object is acquired once. Failures are `OSError`: `errno.EDEADLK` where the program
+would wait for itself, `errno.EAGAIN` where the host allows no longer wait. There is no
+`ReaderWriterLock`: a component has one thread.
 
 Code that calls `fcntl`, such as `fasteners` itself, needs none of this: the module `fcntl` of this
 distribution serves it.
@@ -56,24 +58,38 @@ class _Lock:
     def _acquire(self, mode, blocking, timeout):
         if self.acquired:
             raise RuntimeError("the lock is held by this object already")
+        if timeout is not None and not timeout >= 0:
+            raise ValueError("the timeout must not be negative")
+        # What 64 bits of nanoseconds cannot hold is 584 years away.
+        longest = 2**64 - 1
+        limit = longest if timeout is None else min(timeout * 1_000_000_000, longest)
         lock = self._open()
         try:
-            if not blocking:
-                self._guard = lock.try_acquire(mode)
+            if blocking:
+                self._guard = lock.acquire(mode, None if limit == longest else int(limit))
             else:
-                limit = None if timeout is None else max(0, int(timeout * 1_000_000_000))
-                self._guard = lock.acquire(mode, limit)
+                self._guard = lock.try_acquire(mode)
         except Err as error:
-            if kind_of(error) == "Timeout":
+            # Without a timeout of the caller it is the longest wait that the host allows.
+            if kind_of(error) == "Timeout" and timeout is not None:
                 return False
             raise os_error(error, self.path) from None
+        finally:
+            if not self.acquired:
+                self._close()
         return self.acquired
+
+    def _close(self):
+        if self._lock is not None:
+            lock, self._lock = self._lock, None
+            lock.__exit__(None, None, None)
 
     def _release(self):
         if not self.acquired:
             raise RuntimeError("the lock is not held by this object")
         guard, self._guard = self._guard, None
         guard.__exit__(None, None, None)
+        self._close()
 
 
 class InterProcessLock(_Lock):

@@ -43,6 +43,8 @@ class _Descriptor:
         self.process = None
         self.description = None
         self.lock = None
+        # The path by which the lock was opened.
+        self.lock_path = None
         self.guard = None
 
     def release(self):
@@ -54,9 +56,14 @@ class _Descriptor:
             self.description.__exit__(None, None, None)
         if self.guard is not None:
             self.guard[0].__exit__(None, None, None)
+        self.drop_lock()
+        self.file = self.process = self.description = self.guard = None
+
+    def drop_lock(self):
+        """Drops the lock of `flock`, which nothing holds."""
         if self.lock is not None:
             self.lock.__exit__(None, None, None)
-        self.file = self.process = self.description = self.lock = self.guard = None
+        self.lock = self.lock_path = None
 
     def open(self, fd, how):
         """Opens a lock by the path, if the path leads to the file before and after."""
@@ -71,11 +78,7 @@ class _Descriptor:
         return lock
 
     def _check(self, fd):
-        try:
-            same = _identity(os.stat(self.path)) == _identity(os.fstat(fd))
-        except FileNotFoundError:
-            same = False
-        if not same:
+        if _of_path(self.path) != _identity(os.fstat(fd)):
             raise OSError(errno.ESTALE, "the path leads to another file by now", self.path)
 
 
@@ -87,6 +90,21 @@ class _ProcessLocks:
 
     def __del__(self):
         self.owner.__exit__(None, None, None)
+
+
+def _of_path(path):
+    """What a path leads to; None if to nothing."""
+    try:
+        if not os.path.islink(path):
+            return _identity(os.stat(path))
+        # `stat` tells the link from its target elsewhere, and in WASI it does not.
+        fd = _os_open(path, os.O_RDONLY)
+        try:
+            return _identity(os.fstat(fd))
+        finally:
+            _os_close(fd)
+    except FileNotFoundError:
+        return None
 
 
 def _identity(stat):
@@ -159,8 +177,21 @@ def set_flock(fd, mode, wait):
             return
     elif held is not None:
         return
+    try:
+        descriptor.guard = _take_flock(fd, descriptor, mode, wait), mode
+    except OSError as error:
+        if error.errno != errno.EAGAIN:
+            # It may have followed the name to another file.
+            descriptor.drop_lock()
+        raise
+
+
+def _take_flock(fd, descriptor, mode, wait):
+    if descriptor.lock_path != descriptor.path:
+        descriptor.drop_lock()
     if descriptor.lock is None:
         descriptor.lock = descriptor.open(fd, _flock.open)
+        descriptor.lock_path = descriptor.path
     # A lock of the interface follows its name to another file; this one stays with its file.
     descriptor._check(fd)
     if wait:
@@ -175,7 +206,7 @@ def set_flock(fd, mode, wait):
     except OSError:
         guard.__exit__(None, None, None)
         raise
-    descriptor.guard = (guard, mode)
+    return guard
 
 
 def flags(fd):
@@ -231,8 +262,10 @@ class _FileIO(io.FileIO):
     """A file that tells when it is opened and when it is closed."""
 
     def __init__(self, file, mode="r", closefd=True, opener=None):
+        if not isinstance(file, int) and not hasattr(file, "__index__"):
+            file = os.fspath(file)
         super().__init__(file, mode, closefd, opener)
-        if not isinstance(file, int) and opener is None:
+        if isinstance(file, (str, bytes)) and opener is None:
             both = self.readable() and self.writable()
             flags = os.O_RDWR if both else os.O_RDONLY if self.readable() else os.O_WRONLY
             append = os.O_APPEND if "a" in mode else 0
@@ -260,7 +293,13 @@ def _open_file(
     kinds = set(mode) if isinstance(mode, str) else set()
     binary = "b" in kinds
     plain = len(kinds & set("rwax")) == 1 and kinds <= set("rwaxbt+") and len(kinds) == len(mode)
-    if not plain or binary and ("t" in kinds or encoding or errors or newline) or buffering == 0 and not binary:
+    text_only = encoding is not None or errors is not None or newline is not None
+    if (
+        not plain
+        or not isinstance(buffering, int)
+        or binary and ("t" in kinds or text_only)
+        or buffering == 0 and not binary
+    ):
         # Has the message of the original.
         return _io_open(file, mode, buffering, encoding, errors, newline, closefd, opener)
     raw = _FileIO(file, "".join(kinds - set("bt")), closefd, opener)

@@ -2,6 +2,7 @@
 and an action for each line, one line as the answer. The tests run it as a guest and natively.
 """
 
+import fcntl
 import os
 import sys
 import tempfile
@@ -93,6 +94,45 @@ class Portalocker:
             return False
 
 
+class Files:
+    """The functions themselves."""
+
+    def do(self, action):
+        verb, _, name = action.partition("-")
+        return getattr(self, verb)(path(name))
+
+    def busy(self, name):
+        try:
+            with open(name, "r+") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return False
+        except BlockingIOError:
+            return True
+
+    def rename(self, name):
+        """A file keeps what is locked by its descriptor, and is found by its new name."""
+        self.renamed = open(name, "w")
+        fcntl.flock(self.renamed, fcntl.LOCK_EX)
+        fcntl.flock(self.renamed, fcntl.LOCK_UN)
+        os.rename(name, name + "2")
+        fcntl.flock(self.renamed, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(self.renamed, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return not os.path.exists(name)
+
+    def link(self, name):
+        open(name, "w").close()
+        os.symlink(os.path.basename(name), name + "-link")
+        self.linked = open(name + "-link", "r+")
+        fcntl.lockf(self.linked, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+
+    def close(self, name):
+        self.linked.close()
+        self.renamed.close()
+        return True
+
+
 def main(of_this_project=None):
     made = {}
     makers = {
@@ -100,6 +140,7 @@ def main(of_this_project=None):
         "fasteners-rw": lambda: ReaderWriter(fasteners),
         "clasp": lambda: Fasteners(of_this_project),
         "clasp-rw": lambda: ReaderWriter(of_this_project),
+        "files": Files,
         "filelock": FileLock,
         "portalocker": Portalocker,
     }
