@@ -423,8 +423,10 @@ pub trait RangeLocks: Send + Sync + 'static {
 
     /// Prepares to wait until the bytes are locked. [`Blocking::run`] answers
     /// [`Granted`](Answer::Granted) if they are, also if the wait was cancelled meanwhile, and
-    /// [`Busy`](Answer::Busy) if the wait was cancelled and nothing has changed. Other
-    /// functions of this trait may be called during the wait.
+    /// [`Busy`](Answer::Busy) if the wait was cancelled and nothing has changed. During the
+    /// wait, the engine calls [`conflict`](RangeLocks::conflict), and `try_set` to release all
+    /// when the owner is closed. It runs no wait that does not
+    /// [come back](Blocking::comes_back).
     ///
     /// # Errors
     /// What kept it from being prepared.

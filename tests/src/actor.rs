@@ -35,14 +35,18 @@ mod suspending {
 /// # Panics
 /// If it is not built.
 pub fn guest(name: &str) -> PathBuf {
-    let path = target()
-        .join("guests/wasm32-wasip2/release")
-        .join(format!("{name}.wasm"));
+    let path = where_guest_is(name);
     assert!(
         path.is_file(),
         "{name}.wasm is not built: run `cargo xtask guests`"
     );
     path
+}
+
+/// Where a guest is if it is built.
+pub(crate) fn where_guest_is(name: &str) -> PathBuf {
+    let guests = target().join("guests/wasm32-wasip2/release");
+    guests.join(format!("{name}.wasm"))
 }
 
 /// Each test is a process of its own: what is compiled is kept for all.

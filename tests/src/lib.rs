@@ -13,7 +13,7 @@ pub use built::target;
 pub use clasp_engine::testing::conformance::{
     LIVENESS_TIMEOUT, STILL_BLOCKED, keeps_creation_times, remove_name, waits_need_threads,
 };
-pub use process::{Opponent, Process, clasp, python};
+pub use process::{Opponent, Process, clasp, clasp_run, has_guest, python};
 
 use std::{sync::mpsc, thread};
 

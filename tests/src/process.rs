@@ -1,6 +1,9 @@
 //! Hosts in processes of their own, and native opponents.
 
-use crate::built::target;
+use crate::{
+    actor::{guest, where_guest_is},
+    built::target,
+};
 use clasp_engine::testing::conformance::{LIVENESS_TIMEOUT, STILL_BLOCKED};
 use std::{
     env::consts::EXE_SUFFIX,
@@ -183,6 +186,33 @@ pub fn python() -> PathBuf {
         python.display()
     );
     python
+}
+
+/// `clasp run` of a guest that has a directory under a path, for files and for locks, and no
+/// other option.
+///
+/// # Panics
+/// If one of the two is not built.
+pub fn clasp_run(directory: &Path, path: &str, name: &str) -> Command {
+    let granted = format!("{}::{path}", directory.display());
+    let mut command = clasp();
+    command.args(["run", "--dir", &granted, "--locks", &granted]);
+    command.arg(guest(name));
+    command
+}
+
+/// Whether a guest is built whose compiler not every machine has; says so if it is not.
+///
+/// # Panics
+/// If it is not built in CI, which has the compilers.
+pub fn has_guest(name: &str) -> bool {
+    let there = where_guest_is(name).is_file();
+    if !there {
+        let why = format!("the guest {name} is not built: its test is not run");
+        assert!(std::env::var_os("CI").is_none(), "{why}");
+        eprintln!("{why}");
+    }
+    there
 }
 
 /// The command `clasp`, as `cargo build` or `cargo test` of the workspace left

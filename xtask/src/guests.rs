@@ -16,8 +16,18 @@ pub(crate) fn build() -> Result<()> {
     build_packages(&PACKAGES)?;
     #[cfg(target_os = "linux")]
     {
-        crate::existing::build()?;
-        crate::python::build()?;
+        // Their compilers are packages of Debian and of PyPI, which not every machine has.
+        for (what, built) in [
+            ("in C, and in Rust with SQLite", crate::existing::build()),
+            ("in Python", crate::python::build()),
+        ] {
+            match built {
+                Err(error) if std::env::var_os("CI").is_none() => {
+                    say(format!("Going on without guests {what}: {error:#}"));
+                }
+                built => built?,
+            }
+        }
     }
     Ok(())
 }

@@ -56,7 +56,8 @@ pub(crate) type Numbers = (u64, u128);
 /// with the order `fair` chooses the default, and so does the first wait. The
 /// choice counts for the whole process. `None` does without: a wait that is given
 /// up then stays in the kernel, on its thread, until the lock is free, and may
-/// keep readers out until then; and hosts have no order.
+/// keep readers out until then; hosts have no order, and nothing can wait for ranges of
+/// bytes.
 ///
 /// # Errors
 /// [`Unavailable`](crate::ErrorKind::Unavailable) if other code handles the
