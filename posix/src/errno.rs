@@ -9,7 +9,8 @@ pub(crate) struct Errno(pub(crate) i32);
 impl From<ErrorCode> for Errno {
     /// None of those for a failure is `EACCES` or `EAGAIN`: programs take these for "locked by
     /// another" and try again, some for ever. SQLite does so with `ENOLCK` as well, until its
-    /// busy timeout.
+    /// busy timeout. `flock` without waiting makes `EAGAIN` of `ESTALE`, since another may have
+    /// locked the file.
     fn from(code: ErrorCode) -> Errno {
         Errno(match code {
             ErrorCode::Timeout => libc::EAGAIN,

@@ -206,7 +206,12 @@ pub(crate) fn flock(wasi: &dyn Wasi, fd: i32, mode: Option<Mode>, wait: bool) ->
         // It may have followed the name to another file.
         table.used(wasi, fd)?.flock = None;
     }
-    taken
+    match taken {
+        // Another may have locked the file that is open. Programs that remove their lock file
+        // open it anew and try again.
+        Err(Errno(libc::ESTALE)) if !wait => Err(Errno(libc::EAGAIN)),
+        taken => taken,
+    }
 }
 
 /// An error unless a path leads to this file.

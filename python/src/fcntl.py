@@ -5,7 +5,7 @@ that make the same call: `fcntl` and `lockf` on one side, `flock` on the other.
 
 Errors are `OSError` as elsewhere. `EDEADLK` says that the program itself holds the lock and would
 wait for ever, `ENOTSUP` that the host has granted no locks for the path, `ESTALE` that the path
-leads to another file than the one that is open.
+leads to another file than the one that is open. For that, `flock` with `LOCK_NB` has `EAGAIN`.
 """
 
 import errno

@@ -3,7 +3,7 @@
 #![cfg(target_os = "linux")]
 #![allow(missing_docs, reason = "tests")]
 
-use clasp_tests::{Process, clasp, clasp_run, guest, has_guest, python};
+use clasp_tests::{Process, clasp, clasp_run, guest, has_guest, python, target};
 use std::{path::Path, process::Command};
 
 fn native(directory: &Path) -> Process {
@@ -173,4 +173,48 @@ fn no_block_is_entered_without_its_lock() {
     assert_eq!(guest.ask("clasp limit"), "no");
     assert_eq!(native.ask("fasteners release"), "yes");
     assert_eq!(guest.ask("clasp with"), "yes");
+}
+
+/// The tests of a library itself, in a guest. Prints which are left out, with the reason.
+fn its_own_tests_pass(library: &str, passed: usize) {
+    if !has_guest("suites") {
+        return;
+    }
+    // Some write beside themselves, and some expect these files.
+    let root = tempfile::tempdir().unwrap();
+    for directory in ["dev", "tmp"] {
+        std::fs::create_dir(root.path().join(directory)).unwrap();
+    }
+    std::fs::write(root.path().join("dev/null"), "").unwrap();
+    std::fs::write(root.path().join("pytest.ini"), "[pytest]\n").unwrap();
+    let copied = Command::new("cp")
+        .arg("-R")
+        .arg(target().join("python-suites").join(library))
+        .arg(root.path())
+        .status();
+    assert!(copied.unwrap().success());
+
+    let mut command = clasp_run(root.path(), "/", "suites");
+    let output = command.arg(library).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    println!("{text}{errors}");
+    assert!(output.status.success(), "{library}");
+    assert!(!text.lines().any(|line| line.starts_with("failed")));
+    assert_eq!(text.lines().last(), Some(&*format!("passed {passed}")));
+}
+
+#[test]
+fn the_tests_of_fasteners_pass_in_a_guest() {
+    its_own_tests_pass("fasteners", 28);
+}
+
+#[test]
+fn the_tests_of_filelock_pass_in_a_guest() {
+    its_own_tests_pass("filelock", 650);
+}
+
+#[test]
+fn the_tests_of_portalocker_pass_in_a_guest() {
+    its_own_tests_pass("portalocker", 298);
 }

@@ -4,30 +4,55 @@ use crate::shell::{cache, capture, root, say, target};
 use anyhow::{Context, Result};
 use std::{fs, path::PathBuf, process::Command};
 
-/// What the guests are built with and run, with the versions that the tests are written for.
-const PACKAGES: [&str; 4] = [
+/// The libraries that the guests run, with the versions that the tests are written for.
+const LIBRARIES: [&str; 3] = ["fasteners==0.20", "filelock==4.3.1", "portalocker==4.4.2"];
+
+/// What the guests are built with, and what the libraries' own tests need.
+const TOOLS: [&str; 6] = [
     "componentize-py==0.25.1",
-    "fasteners==0.20",
-    "filelock==4.3.1",
-    "portalocker==4.4.2",
+    "more-itertools==11.2.1",
+    "pytest==9.2.0",
+    "pytest-asyncio==1.5.0",
+    "pytest-mock==3.17.0",
+    "typing-extensions==4.16.0",
 ];
 
-/// The world of a program that `clasp run` runs.
-const WORLD: &str = "clasp:python/command";
+/// The guests, with their worlds: one of its own, and that of a program that `clasp run` runs.
+const GUESTS: [(&str, &str); 2] = [
+    ("python", "clasp:test-python/guest"),
+    ("suites", "clasp:python/command"),
+];
 
-/// Builds `tests/guests/python` into `target/guests`, beside the other guests.
+/// Builds `tests/guests/{python,suites}` into `target/guests`, beside the other guests, and
+/// provides the sources that the second needs.
 pub(crate) fn build() -> Result<()> {
     let environment = environment()?;
-    say("Building tests/guests/python");
-    let program = target().join("guests/wasm32-wasip2/release/python.wasm");
+    for (name, world) in GUESTS {
+        say(format!("Building tests/guests/{name}"));
+        let source = root().join("tests/guests").join(name);
+        let program = target().join(format!("guests/wasm32-wasip2/release/{name}.wasm"));
+        let mut build = Command::new(environment.join("bin/componentize-py"));
+        build.env("VIRTUAL_ENV", &environment);
+        let wit = source.join("wit");
+        if wit.is_dir() {
+            build.arg("--wit-path").arg(wit);
+        }
+        capture(
+            build
+                .args(["--quiet", "--world", world, "componentize", "--python-path"])
+                .arg(source)
+                .args(["app", "--output"])
+                .arg(program)
+                .current_dir(target()),
+        )?;
+    }
+    let suites = target().join("python-suites");
+    let _ = fs::remove_dir_all(&suites);
     capture(
-        Command::new(environment.join("bin/componentize-py"))
-            .env("VIRTUAL_ENV", &environment)
-            .args(["--quiet", "--world", WORLD, "componentize", "--python-path"])
-            .arg(root().join("tests/guests/python"))
-            .args(["app", "--output"])
-            .arg(program)
-            .current_dir(target()),
+        Command::new("cp")
+            .arg("-R")
+            .arg(environment.join("sources"))
+            .arg(suites),
     )?;
     Ok(())
 }
@@ -36,7 +61,8 @@ pub(crate) fn build() -> Result<()> {
 fn environment() -> Result<PathBuf> {
     let environment = cache()?.join("python-guests");
     let note = environment.join("packages");
-    let wanted = PACKAGES.join(" ");
+    let packages = [LIBRARIES.as_slice(), &TOOLS].concat();
+    let wanted = packages.join(" ");
     let pip = |arguments: &[&str]| {
         let mut pip = Command::new(environment.join("bin/python"));
         pip.args([
@@ -51,7 +77,7 @@ fn environment() -> Result<PathBuf> {
     if fs::read_to_string(&note).ok().as_ref() != Some(&wanted) {
         say(format!(
             "Installing {} for guests in Python",
-            PACKAGES.join(", ")
+            packages.join(", ")
         ));
         let _ = fs::remove_dir_all(&environment);
         capture(
@@ -60,9 +86,17 @@ fn environment() -> Result<PathBuf> {
                 .arg(&environment),
         )
         .context("guests in Python need python3 with venv")?;
-        pip(&PACKAGES)?;
+        pip(&packages)?;
         // The first that packs wheels itself.
         pip(&["setuptools>=70.1"])?;
+        let sources = environment.join("sources");
+        fs::create_dir_all(&sources)?;
+        capture(
+            Command::new(environment.join("bin/python"))
+                .args(["-c", include_str!("sources.py")])
+                .args(LIBRARIES)
+                .current_dir(sources),
+        )?;
         fs::write(&note, wanted)?;
     }
     // Built in a copy of the sources, since building leaves files beside them.

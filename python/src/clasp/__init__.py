@@ -15,9 +15,9 @@ import functools
 import os
 
 from componentize_py_types import Err
-from wit_world.imports import types
 
 from ._host import kind_of, lockspace_of, os_error
+from ._wit import types
 
 __all__ = [
     "InterProcessLock",

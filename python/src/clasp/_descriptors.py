@@ -11,15 +11,16 @@ import io
 import os
 import weakref
 
-from wit_world.imports import flock as _flock
-from wit_world.imports import types
-from wit_world.imports.ranges import RangeOwner
-
 from ._host import call, lockspace_of
+from ._wit import flock as _flock
+from ._wit import ranges, types
+
+RangeOwner = ranges.RangeOwner
 
 SHARED, EXCLUSIVE = types.Mode.SHARED, types.Mode.EXCLUSIVE
 
 _os_open, _os_close, _os_rename, _os_replace = os.open, os.close, os.rename, os.replace
+_os_stat, _os_fstat = os.stat, os.fstat
 _io_open = io.open
 
 _ACCESS = os.O_RDONLY | os.O_WRONLY | os.O_RDWR
@@ -78,7 +79,7 @@ class _Descriptor:
         return lock
 
     def _check(self, fd):
-        if _of_path(self.path) != _identity(os.fstat(fd)):
+        if _of_path(self.path) != _identity(_os_fstat(fd)):
             raise OSError(errno.ESTALE, "the path leads to another file by now", self.path)
 
 
@@ -96,11 +97,11 @@ def _of_path(path):
     """What a path leads to; None if to nothing."""
     try:
         if not os.path.islink(path):
-            return _identity(os.stat(path))
+            return _identity(_os_stat(path))
         # `stat` tells the link from its target elsewhere, and in WASI it does not.
         fd = _os_open(path, os.O_RDONLY)
         try:
-            return _identity(os.fstat(fd))
+            return _identity(_os_fstat(fd))
         finally:
             _os_close(fd)
     except FileNotFoundError:
@@ -112,7 +113,7 @@ def _identity(stat):
 
 
 def _descriptor(fd):
-    file = _identity(os.fstat(fd))
+    file = _identity(_os_fstat(fd))
     descriptor = _opened.get(fd)
     if descriptor is None:
         raise OSError(errno.ENOTSUP, "not a file that this program has opened by a path")
@@ -183,6 +184,10 @@ def set_flock(fd, mode, wait):
         if error.errno != errno.EAGAIN:
             # It may have followed the name to another file.
             descriptor.drop_lock()
+        if error.errno == errno.ESTALE and not wait:
+            # Another may have locked the file that is open. Programs that remove their lock file,
+            # as filelock does, open it anew and try again.
+            raise BlockingIOError(errno.EAGAIN, str(error)) from error
         raise
 
 

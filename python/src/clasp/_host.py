@@ -4,7 +4,8 @@ import errno
 import os
 
 from componentize_py_types import Err
-from wit_world.imports import preopens
+
+from ._wit import preopens
 
 _lockspaces = None
 

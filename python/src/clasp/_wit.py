@@ -1,0 +1,15 @@
+"""The interfaces of the host. If the program has another interface of the same name,
+componentize-py puts the package before it."""
+
+import importlib
+import importlib.util
+
+
+def _interface(name):
+    named = f"wit_world.imports.{name}"
+    if importlib.util.find_spec(named) is None:
+        named = f"wit_world.imports.clasp_locks_{name}"
+    return importlib.import_module(named)
+
+
+flock, preopens, ranges, types = map(_interface, ("flock", "preopens", "ranges", "types"))
