@@ -57,6 +57,31 @@ fn completions_and_manual_pages_are_written() {
     assert!(man.join("clasp-run.1").exists());
 }
 
+/// A path under which files and locks are of different directories.
+#[test]
+fn locks_on_other_files_are_worth_a_warning() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    for name in ["files", "files/below", "locks"] {
+        std::fs::create_dir(path(name)).unwrap();
+    }
+    // An empty component, which is no command.
+    let program = path("program.wasm");
+    std::fs::write(&program, b"\0asm\x0d\0\x01\0").unwrap();
+    let warning = "lock other files than those that are open";
+    let warns = |files: &str, locks: &str| {
+        let (_, text) = complaint(&["run", "--dir", files, "--locks", locks, &program]);
+        text.contains(warning)
+    };
+    let files = path("files") + "::data";
+    assert!(warns(&files, &(path("locks") + "::data")));
+    assert!(warns(&files, &(path("locks") + "::/data/below")));
+    assert!(!warns(&files, &(path("files") + "::./data/")));
+    assert!(!warns(&files, &(path("files/below") + "::data/below")));
+    assert!(!warns(&files, &(path("locks") + "::elsewhere")));
+    assert!(!warns(&files, &(path("locks") + "::data/missing")));
+}
+
 #[test]
 fn what_cannot_be_opened_is_named() {
     let directory = tempfile::tempdir().unwrap();

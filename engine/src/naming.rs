@@ -3,6 +3,7 @@
 
 use crate::{
     Error, ErrorKind, LockName, Mode,
+    backend::Identity,
     core::HoldId,
     driver::{Attempt, Entry, Host, Place},
     policy::{Account, Grant, Permit},
@@ -170,6 +171,11 @@ impl Named {
             return Err(read_only());
         }
         Ok(Arc::clone(&targets.current))
+    }
+
+    /// What the name led to when that was looked up last.
+    pub(crate) fn identity(&self) -> Identity {
+        self.targets.lock().current.entry().identity.clone()
     }
 
     /// The lock that the name leads to now.

@@ -478,3 +478,31 @@ proptest! {
         }
     }
 }
+
+/// An open file is found by whatever name it has now, in the directory that it lies in.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_open_file_is_found_by_its_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let (here, below) = (directory.path(), directory.path().join("below"));
+    std::fs::create_dir(&below).unwrap();
+    let space = |path: &std::path::Path| {
+        FileSpace::new(Dir::open_ambient_dir(path, ambient_authority()).unwrap())
+    };
+    let file = std::fs::File::create(below.join("file")).unwrap();
+    let (name, identity) = space(here).name_of(&file).unwrap();
+    assert_eq!(name, "below/file");
+    let owner = LockManager::new(Ceilings::default()).owner(Limits::default());
+    let ranges = owner.open_ranges(&Grant::new(space(&below).into_space()), "file");
+    assert_eq!(*ranges.unwrap().identity(), identity);
+    let lock = owner.open(&Grant::new(space(here).into_space()), "below/file");
+    assert_eq!(lock.unwrap().identity(), identity);
+
+    std::fs::rename(below.join("file"), below.join("renamed")).unwrap();
+    assert_eq!(space(&below).name_of(&file).unwrap().0, "renamed");
+    let kind = |space: &FileSpace| space.name_of(&file).unwrap_err().kind();
+    let elsewhere = tempfile::tempdir().unwrap();
+    assert_eq!(kind(&space(elsewhere.path())), ErrorKind::NotPermitted);
+    std::fs::remove_file(below.join("renamed")).unwrap();
+    assert_eq!(kind(&space(&below)), ErrorKind::NoEntry);
+}

@@ -1,6 +1,8 @@
 //! What one guest may lock.
 
 use cap_std::{ambient_authority, fs::Dir};
+#[cfg(feature = "descriptors")]
+use clasp_engine::{Error, backend::Identity};
 use clasp_engine::{
     Grant, Limits, LockManager, LockUse, Owner, OwnerHandle as LocksHandle,
     file::{Family, FileSpace, Order},
@@ -91,12 +93,17 @@ impl Lockspace {
         self.grant_of(self.files.clone())
     }
 
+    #[cfg(feature = "descriptors")]
+    pub(crate) fn name_of(&self, file: &std::fs::File) -> Result<(String, Identity), Error> {
+        self.files.name_of(file)
+    }
+
     fn grant_of(&self, files: FileSpace) -> Grant {
         Grant::new(files.into_space()).shared_only(self.shared_only)
     }
 
     /// The grant for locks that exclude programs which use `flock`.
-    fn flock_grant(&self) -> Grant {
+    pub(crate) fn flock_grant(&self) -> Grant {
         let files = self.files.clone().family(Family::Flock);
         self.grant_of(files).family_of_call(true)
     }
@@ -109,6 +116,9 @@ pub(crate) struct Granted {
     pub(crate) grant: Grant,
     /// For locks of `flock`, where the back end has them.
     pub(crate) flock: Option<Grant>,
+    /// The directory, if it is one.
+    #[cfg(feature = "descriptors")]
+    pub(crate) space: Option<Lockspace>,
 }
 
 /// Builds a [`LocksCtx`].
@@ -165,6 +175,8 @@ impl LocksCtxBuilder {
             path: guest_path.into(),
             grant: space.grant(),
             flock: Some(space.flock_grant()),
+            #[cfg(feature = "descriptors")]
+            space: Some(space),
         });
         self
     }
@@ -177,6 +189,8 @@ impl LocksCtxBuilder {
             path: guest_path.into(),
             grant,
             flock: None,
+            #[cfg(feature = "descriptors")]
+            space: None,
         });
         self
     }

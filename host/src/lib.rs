@@ -127,6 +127,8 @@
 //! # Features
 //!
 //! - `p2` (default): `clasp:locks@0.2.0`, for components of WASI 0.2.
+//! - `descriptors`: `clasp:descriptors@0.2.0`, by which a component locks files that it has open
+//!   through `wasmtime-wasi`.
 //!
 //! This crate depends on the runtime of wasmtime only. Choose a compiler, or none, in
 //! your own `Cargo.toml`.

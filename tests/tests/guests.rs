@@ -2,7 +2,9 @@
 #![allow(missing_docs, reason = "tests")]
 
 use clasp_host::LockManager;
-use clasp_tests::{Host, Setup, each_guest_has_a_test_in, guest, run_command, start};
+use clasp_tests::{
+    Host, Process, Setup, clasp_run, each_guest_has_a_test_in, guest, run_command, start,
+};
 use std::{
     fs,
     io::{BufRead, BufReader},
@@ -15,7 +17,8 @@ use wasmtime_wasi::I32Exit;
 /// The tests, by the names of their guests.
 mod programs {
     pub(super) use super::{
-        actor, attributes, counter, exits, fencing, hello, ledger, options, periodic, plugin, tasks,
+        actor, attributes, counter, descriptors, exits, fencing, hello, ledger, options, periodic,
+        plugin, tasks,
     };
 }
 
@@ -68,6 +71,18 @@ fn counter() {
     }
     let count = fs::read_to_string(directory.path().join("count")).unwrap();
     assert_eq!(count, (3 * each).to_string());
+}
+
+/// More of it is in `descriptors.rs`.
+#[test]
+fn descriptors() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut guest = Process::start(&mut clasp_run(directory.path(), "data", "descriptors"));
+    assert_eq!(guest.ask("open file"), "ok");
+    match cfg!(any(target_os = "linux", target_os = "macos")) {
+        true => assert_eq!(guest.ask("ranges"), "ok"),
+        false => assert_eq!(guest.ask("ranges"), "ErrorCode::Unsupported"),
+    }
 }
 
 /// A guest that exits has dropped nothing, and holds nothing.

@@ -4,11 +4,14 @@ use anyhow::{Result, bail};
 use std::{fmt::Write as _, path::Path};
 use wit_parser::{Docs, Function, Handle, Resolve, Stability, Type, TypeDef, TypeDefKind};
 
-/// The text of `reference.md` for a WIT package.
+/// The text of `reference.md` for a WIT package, which may use others.
 ///
 /// Fails if an item has no documentation or no `@since`.
-pub(crate) fn render(package: &Path) -> Result<String> {
+pub(crate) fn render(package: &Path, used: &[&Path]) -> Result<String> {
     let mut resolve = Resolve::default();
+    for used in used {
+        resolve.push_dir(used)?;
+    }
     let (id, _) = resolve.push_dir(package)?;
     let package = &resolve.packages[id];
     let mut text = format!(

@@ -13,8 +13,12 @@ use std::{
     process::Command,
 };
 
-/// Where copies of `wit/p2` lie, so that each published crate has its own.
-const WIT_COPIES: [&str; 2] = ["host/wit/p2", "guest-sdk/wit/p2"];
+/// Copies of directories of `wit`, so that each published crate has its own.
+const WIT_COPIES: [(&str, &str); 3] = [
+    ("wit/p2", "host/wit/p2"),
+    ("wit/p2", "guest-sdk/wit/p2"),
+    ("wit/descriptors", "host/wit/descriptors"),
+];
 
 /// Where each package of `wit/p2` lies for Python, which has a package of its own beside them.
 const WIT_FOR_PYTHON: [(&str, &str); 3] = [
@@ -60,7 +64,7 @@ pub(crate) fn run(fix: bool) -> Result<()> {
     let checks: [(&str, Check); 8] = [
         ("copies of the WIT", copies),
         ("what each published crate has", published),
-        ("the reference document", reference_document),
+        ("the reference documents", reference_documents),
         ("dependencies", dependencies),
         ("sources", sources),
         ("layers and circles", modules::check),
@@ -75,10 +79,11 @@ pub(crate) fn run(fix: bool) -> Result<()> {
 }
 
 fn copies(fix: bool) -> Result<()> {
-    let original = root().join("wit/p2");
-    for copy in WIT_COPIES {
+    for (original, copy) in WIT_COPIES {
+        let original = root().join(original);
         copied(&original, &root().join(copy), &wit_files(&original)?, fix)?;
     }
+    let original = root().join("wit/p2");
     for (package, copy) in WIT_FOR_PYTHON {
         let package = original.join(package);
         let mut files = wit_files(&package)?;
@@ -110,7 +115,7 @@ fn copied(original: &Path, copy: &Path, files: &[PathBuf], fix: bool) -> Result<
             && expected.iter().all(|name| {
                 fs::read(original.join(name)).ok() == fs::read(copy.join(name)).ok()
             }),
-        "{} is no copy of wit/p2; run `cargo xtask tidy --fix`",
+        "{} is no copy of its original in wit; run `cargo xtask tidy --fix`",
         copy.display()
     );
     Ok(())
@@ -166,17 +171,21 @@ fn wit_files(directory: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn reference_document(fix: bool) -> Result<()> {
-    let package = root().join("wit/p2");
-    let text = reference::render(&package)?;
-    let document = package.join("reference.md");
-    if fix {
-        fs::write(&document, &text)?;
+fn reference_documents(fix: bool) -> Result<()> {
+    let locks = root().join("wit/p2");
+    let descriptors = root().join("wit/descriptors");
+    for (package, used) in [(&locks, vec![]), (&descriptors, vec![&*locks])] {
+        let text = reference::render(package, &used)?;
+        let document = package.join("reference.md");
+        if fix {
+            fs::write(&document, &text)?;
+        }
+        ensure!(
+            fs::read_to_string(&document).is_ok_and(|old| old == text),
+            "{} is out of date; run `cargo xtask tidy --fix`",
+            document.display()
+        );
     }
-    ensure!(
-        fs::read_to_string(&document).is_ok_and(|old| old == text),
-        "wit/p2/reference.md is out of date; run `cargo xtask tidy --fix`"
-    );
     Ok(())
 }
 

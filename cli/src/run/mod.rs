@@ -284,6 +284,7 @@ impl Run {
         let mut linker = Linker::new(engine);
         wasmtime_wasi::p2::add_to_linker_sync(&mut linker).map_err(boxed)?;
         clasp_host::p2::add_to_linker_sync(&mut linker).map_err(boxed)?;
+        clasp_host::p2::descriptors::add_to_linker(&mut linker).map_err(boxed)?;
         if self.http {
             #[cfg(feature = "http")]
             wasmtime_wasi_http::p2::add_only_http_to_linker_sync(&mut linker).map_err(boxed)?;
@@ -350,6 +351,7 @@ impl Run {
             }
             let dir = Dir::open_ambient_dir(host, ambient_authority())
                 .with_context(|| cannot_open("--locks", host))?;
+            self.warn_of_other_files(&locks.directory);
             let space = Lockspace::new(dir)
                 .family(locks.family)
                 .order(locks.order)
@@ -359,6 +361,29 @@ impl Run {
             ctx.lockspace(guest, space);
         }
         Ok(ctx.build())
+    }
+
+    /// Code that locks a file which it has open asks for the lock by the path of the file.
+    fn warn_of_other_files(&self, locks: &Directory) {
+        let files = self.dirs.iter().filter_map(|files| {
+            let Directory { host, guest } = &files.directory;
+            let rest = Path::new(stripped(&locks.guest)).strip_prefix(stripped(guest));
+            Some((guest, host.join(rest.ok()?)))
+        });
+        let Some((guest, files)) = files.max_by_key(|(guest, _)| stripped(guest).len()) else {
+            return;
+        };
+        if let (Ok(files), Ok(locked)) = (files.canonicalize(), locks.host.canonicalize())
+            && files != locked
+        {
+            tracing::warn!(
+                files = %files.display(),
+                locks = %locked.display(),
+                "the guest has files under {guest:?} from one directory and locks under {:?} from \
+                 another; calls of flock and fcntl lock other files than those that are open",
+                locks.guest,
+            );
+        }
     }
 }
 

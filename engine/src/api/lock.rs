@@ -6,7 +6,7 @@ use super::{
     guard::Guard,
     opened::{OpenLock, Share},
 };
-use crate::{Error, ErrorKind, Mode, naming::Tried};
+use crate::{Error, ErrorKind, Mode, backend::Identity, naming::Tried};
 use std::{
     fmt,
     sync::Arc,
@@ -30,6 +30,11 @@ impl Lock {
     /// The name the lock was opened with, without `.` and empty components.
     pub fn name(&self) -> &str {
         self.open.name().as_str()
+    }
+
+    /// What its name led to when that was looked up last.
+    pub fn identity(&self) -> Identity {
+        self.open.identity()
     }
 
     /// Takes the lock now.

@@ -3,6 +3,7 @@
 use super::{cooperation::Cooperation, opened::OpenRanges};
 use crate::{
     ByteRange, Error, ErrorKind, Mode,
+    backend::Identity,
     driver::{Key, RangeWait},
     policy::Permit,
     sync::Unparker,
@@ -63,6 +64,11 @@ impl RangeOwner {
     /// Whether both have opened the same file (S3).
     pub fn is_same(&self, other: &RangeOwner) -> bool {
         self.file.identity() == other.file.identity()
+    }
+
+    /// What the file is.
+    pub fn identity(&self) -> &Identity {
+        self.file.identity()
     }
 
     /// Locks the bytes in this mode now; `false` if another description holds one of them in

@@ -160,6 +160,31 @@ impl FileSpace {
         self
     }
 
+    /// By which name this directory leads to a file that is open, and what the file is. The
+    /// name is that of now: another process may give it to another file at any time.
+    ///
+    /// # Errors
+    /// [`NoEntry`](ErrorKind::NoEntry) if the file was removed;
+    /// [`NotPermitted`](ErrorKind::NotPermitted) if it does not lie below this directory;
+    /// [`InvalidName`](ErrorKind::InvalidName) for one that is no name of a lock;
+    /// [`Unsupported`](ErrorKind::Unsupported) where the operating system does not tell, as on
+    /// Windows; and [`Io`](ErrorKind::Io).
+    pub fn name_of(&self, file: &std::fs::File) -> Result<(String, Identity), Error> {
+        let metadata = translated(Metadata::from_file(file))?;
+        let path = translated(sys::path_of(file))?.ok_or(ErrorKind::NoEntry)?;
+        let directory = translated(sys::path_of(&*self.dir))?.ok_or(ErrorKind::NoEntry)?;
+        let below = path.strip_prefix(&directory).map_err(|_| {
+            let why = "the file does not lie below the directory";
+            Error::new(ErrorKind::NotPermitted, why)
+        })?;
+        let below = below.to_str().ok_or(ErrorKind::InvalidName)?;
+        let name = LockName::parse(below, usize::MAX)?;
+        let numbers = translated(sys::numbers(file, &metadata))?;
+        let kind = translated(sys::file_system(file))?;
+        let identity = self.identity(numbers, kind, &name);
+        Ok((below.to_owned(), identity))
+    }
+
     /// The space for a [`Grant`](crate::Grant).
     pub fn into_space(self) -> Arc<dyn Space> {
         Arc::new(self)

@@ -1,6 +1,8 @@
 //! `clasp:locks@0.2.0`, for components of WASI 0.2.
 
 pub mod bindings;
+#[cfg(feature = "descriptors")]
+pub mod descriptors;
 mod error;
 mod host;
 mod resources;

@@ -11,8 +11,8 @@ pub(crate) use super::{
     no_order::*,
     no_signal::*,
     unix::{
-        check_name, classify, is_read_only, keeps_creation_times, look_up, numbers, prepare,
-        set_creation_mode,
+        check_name, classify, is_read_only, keeps_creation_times, look_up, numbers, path_of,
+        prepare, set_creation_mode,
     },
 };
 

@@ -8,10 +8,14 @@ use rustix::{
     io::Errno,
 };
 use std::{
+    ffi::OsString,
     fs::File,
     io,
-    os::fd::OwnedFd,
-    path::{Component, Path},
+    os::{
+        fd::{AsFd, AsRawFd, OwnedFd},
+        unix::ffi::OsStringExt,
+    },
+    path::{Component, Path, PathBuf},
 };
 
 /// What an error number means for a lock, if the number says more than
@@ -74,6 +78,22 @@ pub(crate) fn inheritable(file: &File) -> io::Result<OwnedFd> {
 /// What tells an open file from others.
 pub(crate) fn numbers(_: &File, metadata: &Metadata) -> io::Result<Numbers> {
     Ok((metadata.dev(), metadata.ino().into()))
+}
+
+/// The path of an open file or directory now; `None` if it was removed.
+#[doc(alias = "F_GETPATH")]
+pub(crate) fn path_of(file: impl AsFd) -> io::Result<Option<PathBuf>> {
+    if rustix::fs::fstat(&file)?.st_nlink == 0 {
+        return Ok(None);
+    }
+    #[cfg(target_os = "macos")]
+    let path = rustix::fs::getpath(&file)?;
+    #[cfg(not(target_os = "macos"))]
+    let path = {
+        let link = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
+        rustix::fs::readlink(link, Vec::new())?
+    };
+    Ok(Some(PathBuf::from(OsString::from_vec(path.into_bytes()))))
 }
 
 /// What tells the file a name leads to from others.

@@ -12,7 +12,12 @@ use crate::{
     },
 };
 use cap_std::fs::{Dir, Metadata, OpenOptions};
-use std::{fs::File, io, path::Path, sync::Arc};
+use std::{
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 /// None works, and `file_system` says so first.
 pub(crate) const FAMILIES: &[Family] = &[Family::Posix, Family::Flock, Family::Both];
@@ -50,6 +55,10 @@ pub(crate) fn numbers(_: &File, _: &Metadata) -> io::Result<Numbers> {
 }
 
 pub(crate) fn look_up(_: &Dir, _: &Path) -> io::Result<Numbers> {
+    unsupported()
+}
+
+pub(crate) fn path_of<T>(_: T) -> io::Result<Option<PathBuf>> {
     unsupported()
 }
 

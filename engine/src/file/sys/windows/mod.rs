@@ -22,7 +22,7 @@ use crate::{
     file::{Family, Order},
 };
 use cap_std::fs::{OpenOptions, OpenOptionsExt};
-use std::io;
+use std::{io, path::PathBuf};
 use windows_sys::Win32::{
     Foundation::{
         ERROR_ACCESS_DENIED, ERROR_BUFFER_OVERFLOW, ERROR_CANT_ACCESS_FILE,
@@ -41,6 +41,11 @@ pub(crate) const FAMILIES: &[Family] = &[Family::LockFileEx];
 
 /// Tickets need to ask for locks without taking them, and there is no asking.
 pub(crate) const ORDERS: &[Order] = &[Order::Kernel];
+
+/// Whoever asks wants locks on ranges, or those of `flock`, and there are none.
+pub(crate) fn path_of<T>(_: T) -> io::Result<Option<PathBuf>> {
+    Err(io::ErrorKind::Unsupported.into())
+}
 
 /// The number of an error of the system.
 fn code(error: &io::Error) -> Option<u32> {
