@@ -57,7 +57,6 @@ pub(crate) fn build() -> Result<()> {
     let example = root().join(PACKAGE).join("sqlite.c");
     let to = program("sqlite-c");
     compile(&compiler, &[&example, &guest], &to, &[&headers])?;
-    let own = format!("-I{}", root().join("posix/include").display());
     for (name, source) in [
         ("sqlite-worker", "tests/guests/sqlite/worker.c"),
         ("existing", "benches/guest/c/existing.c"),
@@ -65,7 +64,7 @@ pub(crate) fn build() -> Result<()> {
         let source = root().join(source);
         compile(&compiler, &[&source, &guest], &program(name), &[&headers])?;
         let to = objects()?.join(name);
-        let flags = [headers.as_str(), &own, "-lm"];
+        let flags = [headers.as_str(), "-lm"];
         compile(Path::new("cc"), &[&source, &native], &to, &flags)?;
     }
     if let Err(error) = mptest(&compiler, &guest, &native, &headers) {
@@ -77,13 +76,7 @@ pub(crate) fn build() -> Result<()> {
         let name = source.file_stem().unwrap_or_default().to_string_lossy();
         compile(&compiler, &[&source], &program(&name), &[])?;
         // The same program natively, to compare with.
-        let headers = format!("-I{}", root().join("posix/include").display());
-        compile(
-            Path::new("cc"),
-            &[&source],
-            &objects()?.join(&*name),
-            &[&headers],
-        )?;
+        compile(Path::new("cc"), &[&source], &objects()?.join(&*name), &[])?;
     }
     Ok(())
 }
@@ -150,8 +143,10 @@ fn driver(toolchain: &CToolchain) -> Result<PathBuf> {
         &library,
     )?;
     capture(Command::new("ar").arg("q").args([&library, &exports]))?;
-    let header = "include/clasp_posix.h";
-    fs::copy(root().join("posix").join(header), prefix.join(header))?;
+    for header in ["fcntl.h", "unistd.h"] {
+        let header = Path::new("include").join(header);
+        fs::copy(root().join("posix").join(&header), prefix.join(&header))?;
+    }
     let compiler = prefix.join("bin/cc");
     toolchain.write_driver(&compiler, &prefix, "clasp_posix")?;
     Ok(compiler)

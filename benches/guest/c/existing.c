@@ -1,11 +1,12 @@
 // `existing pairs FILE COUNT` locks and releases a byte range; `existing sqlite FILE COUNT VFS
 // SYNCHRONOUS` inserts rows, one in each transaction. Prints nanoseconds for one.
 
-#include <clasp_posix.h>
+#include <fcntl.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 
 static double now(void) {
     struct timespec time;

@@ -2,13 +2,14 @@
 // answer. The tests build it twice, as a guest and as a native program, and compare.
 
 #define _GNU_SOURCE
-#include <clasp_posix.h>
-
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #define SLOTS 8
 

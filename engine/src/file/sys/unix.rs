@@ -12,7 +12,7 @@ use std::{
     fs::File,
     io,
     os::{
-        fd::{AsFd, AsRawFd, OwnedFd},
+        fd::{AsFd, OwnedFd},
         unix::ffi::OsStringExt,
     },
     path::{Component, Path, PathBuf},
@@ -90,6 +90,7 @@ pub(crate) fn path_of(file: impl AsFd) -> io::Result<Option<PathBuf>> {
     let path = rustix::fs::getpath(&file)?;
     #[cfg(not(target_os = "macos"))]
     let path = {
+        use std::os::fd::AsRawFd;
         let link = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
         rustix::fs::readlink(link, Vec::new())?
     };
