@@ -5,9 +5,17 @@ use std::{env, fs, path::Path};
 fn main() {
     let here = env::var("CARGO_MANIFEST_DIR").expect("cargo sets it");
     let mut names = Vec::new();
-    for package in ["guests", "../examples/guests"] {
+    for package in [
+        "guests",
+        "guests/concurrent",
+        "../examples/guests",
+        "../examples/guests/jobs",
+    ] {
         let sources = Path::new(&here).join(package).join("src");
         for directory in [sources.join("bin"), sources] {
+            if !directory.is_dir() {
+                continue;
+            }
             println!("cargo::rerun-if-changed={}", directory.display());
             for file in fs::read_dir(&directory).expect("guest sources") {
                 let path = file.expect("guest source").path();

@@ -63,6 +63,9 @@
 //! `wstd`; natively they run on any executor. For a timeout, start a request with one and
 //! call its `wait`.
 //!
+//! With the feature `p3`, the module `aio` has the same locks for components of WASI 0.3,
+//! whose host functions are asynchronous themselves.
+//!
 //! # Versions
 //!
 //! For wasm this crate needs Rust 1.85, as wit-bindgen does. The feature `async` needs
@@ -122,6 +125,8 @@
 #![doc(test(attr(deny(warnings))))]
 #![doc(test(attr(allow(dead_code))))]
 
+#[cfg(feature = "p3")]
+pub mod aio;
 mod backend;
 #[cfg(target_family = "wasm")]
 #[doc(hidden)]

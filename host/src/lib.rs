@@ -70,6 +70,10 @@
 //!
 //! One linker has the functions of one of the two; they cannot be mixed.
 //!
+//! For components of WASI 0.3, the feature `p3` adds [`p3::add_to_linker`](p3), whose functions
+//! are asynchronous for the guest as well: while one of its tasks waits, the others go on. A
+//! linker may have them beside those of [`p2::add_to_linker_async`].
+//!
 //! # Bindings of your own
 //!
 //! A world of yours that imports `clasp:locks` uses the bindings of this crate. Copy the
@@ -122,11 +126,13 @@
 //!
 //! | this crate | wasmtime | WASI |
 //! |---|---|---|
-//! | 0.2 | 48 | 0.2 |
+//! | 0.2 | 48 | 0.2; 0.3.0, experimental |
 //!
 //! # Features
 //!
 //! - `p2` (default): `clasp:locks@0.2.0`, for components of WASI 0.2.
+//! - `p3`: `clasp:locks@0.3.0`, for components of WASI 0.3. It is experimental, as WASI 0.3 is in
+//!   wasmtime.
 //! - `descriptors`: `clasp:descriptors@0.2.0`, by which a component locks files that it has open
 //!   through `wasmtime-wasi`.
 //!
@@ -150,8 +156,12 @@
 #![doc(test(attr(deny(warnings))))]
 
 mod ctx;
+mod error;
+mod lockspaces;
 #[cfg(feature = "p2")]
 pub mod p2;
+#[cfg(feature = "p3")]
+pub mod p3;
 mod view;
 
 pub use cap_std;
@@ -167,4 +177,5 @@ pub use clasp_engine::{
     file::{Family, FileSpace, Order, set_order_directory, set_wake_signal},
 };
 pub use ctx::{LocksCtx, LocksCtxBuilder, Lockspace};
+pub use error::CallError;
 pub use view::{Locks, LocksCtxView, LocksView};

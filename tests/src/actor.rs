@@ -5,12 +5,14 @@ use clasp_host::{LockManager, LocksCtx, LocksCtxBuilder, LocksCtxView, LocksHand
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
+    pin::pin,
     sync::{LazyLock, Mutex},
+    task::{Context, Waker},
 };
 use tokio::runtime::Runtime;
 use wasmtime::{
     Cache, CacheConfig, Config, Engine, Store,
-    component::{Component, Linker, ResourceTable},
+    component::{Accessor, Component, Linker, ResourceTable},
 };
 use wasmtime_wasi::{
     FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView,
@@ -26,6 +28,15 @@ mod suspending {
         path: "wit",
         world: "actor",
         exports: { default: async },
+        require_store_data_send: true,
+    });
+}
+
+mod concurrent {
+    wasmtime::component::bindgen!({
+        path: "wit",
+        world: "concurrent",
+        exports: { default: async | store },
         require_store_data_send: true,
     });
 }
@@ -54,6 +65,7 @@ static ENGINE: LazyLock<Engine> = LazyLock::new(|| {
     let mut cache = CacheConfig::new();
     cache.with_directory(target().join("wasmtime-cache"));
     let mut config = Config::new();
+    config.wasm_component_model_async(true);
     config.cache(Some(
         Cache::new(cache).expect("a cache in the target directory"),
     ));
@@ -96,13 +108,15 @@ impl LocksView for State {
     }
 }
 
-/// Which of the two kinds of host a guest runs in.
+/// Which kind of host a guest runs in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Host {
     /// `add_to_linker_sync`.
     Sync,
     /// `add_to_linker_async`.
     Async,
+    /// `p3::add_to_linker`, for a guest of WASI 0.3.
+    Concurrent,
 }
 
 /// How a guest is set up.
@@ -157,10 +171,10 @@ impl Setup {
     /// Starts the guest that does as it is told.
     pub fn actor(self, host: Host) -> Actor {
         let store = self.store(|_| {});
-        let component = component("actor");
         Actor(match host {
-            Host::Sync => Kind::blocking(store, &component),
-            Host::Async => Kind::suspending(store, &component),
+            Host::Sync => Kind::blocking(store, &component("actor")),
+            Host::Async => Kind::suspending(store, &component("actor")),
+            Host::Concurrent => Kind::concurrent(store, &component("concurrent")),
         })
     }
 }
@@ -190,6 +204,14 @@ pub fn run_command(setup: Setup, name: &str, arguments: &[&str]) -> wasmtime::Re
 enum Kind {
     Sync(Store<State>, blocking::Actor),
     Async(Store<State>, suspending::Actor),
+    Concurrent(Store<State>, concurrent::Concurrent),
+}
+
+/// What a host that does not block gives to guests of both versions.
+fn add_to_linker(linker: &mut Linker<State>) {
+    wasmtime_wasi::p2::add_to_linker_async(linker).expect("WASI 0.2");
+    clasp_host::p2::add_to_linker_async(linker).expect("locks for WASI 0.2");
+    clasp_host::p3::add_to_linker(linker).expect("locks for WASI 0.3");
 }
 
 impl Kind {
@@ -203,17 +225,38 @@ impl Kind {
 
     fn suspending(mut store: Store<State>, component: &Component) -> Kind {
         let mut linker = Linker::new(&ENGINE);
-        wasmtime_wasi::p2::add_to_linker_async(&mut linker).expect("WASI");
-        clasp_host::p2::add_to_linker_async(&mut linker).expect("locks");
+        add_to_linker(&mut linker);
         let actor = RUNTIME.block_on(suspending::Actor::instantiate_async(
             &mut store, component, &linker,
         ));
         Kind::Async(store, actor.expect("an instance"))
     }
+
+    fn concurrent(mut store: Store<State>, component: &Component) -> Kind {
+        let mut linker = Linker::new(&ENGINE);
+        add_to_linker(&mut linker);
+        let actor = RUNTIME.block_on(concurrent::Concurrent::instantiate_async(
+            &mut store, component, &linker,
+        ));
+        Kind::Concurrent(store, actor.expect("an instance"))
+    }
 }
 
 /// A guest that does as it is told; its calls are those of `wit/actor.wit`.
 pub struct Actor(Kind);
+
+/// A call of a guest of WASI 0.2.
+macro_rules! call {
+    ($kind:expr, $call:ident, $($argument:ident),*) => {
+        match $kind {
+            Kind::Sync(store, actor) => actor.clasp_tests_commands().$call(store, $($argument),*),
+            Kind::Async(store, actor) => {
+                RUNTIME.block_on(actor.clasp_tests_commands().$call(store, $($argument),*))
+            }
+            Kind::Concurrent(..) => panic!("only guests of WASI 0.2 do this"),
+        }
+    };
+}
 
 macro_rules! calls {
     ($($name:ident / $call:ident ($($argument:ident: $kind:ty),*) -> $result:ty;)*) => {
@@ -229,14 +272,15 @@ macro_rules! calls {
 
                 #[allow(clippy::type_complexity, reason = "the shape is that of the interface")]
                 fn $call(&mut self, $($argument: $kind),*) -> wasmtime::Result<$result> {
-                    match &mut self.0 {
-                        Kind::Sync(store, actor) => {
-                            actor.clasp_tests_commands().$call(store, $($argument),*)
-                        }
-                        Kind::Async(store, actor) => RUNTIME.block_on(
-                            actor.clasp_tests_commands().$call(store, $($argument),*),
-                        ),
+                    if let Kind::Concurrent(store, actor) = &mut self.0 {
+                        $(let $argument = $argument.to_owned();)*
+                        let call = store.run_concurrent(async |accessor| {
+                            let commands = actor.clasp_tests_concurrent_commands();
+                            commands.$call(accessor, $($argument),*).await
+                        });
+                        return RUNTIME.block_on(call)?;
                     }
+                    call!(&mut self.0, $call, $($argument),*)
                 }
             )*
         }
@@ -260,11 +304,9 @@ calls! {
     last_touched / call_last_touched(lock: u32) -> Result<Option<u64>, String>;
     is_lost / call_is_lost(guard: u32) -> Result<bool, String>;
     wait_for_loss / call_wait_for_loss(guard: u32) -> String;
-    drop_guard_before_pollable / call_drop_guard_before_pollable(guard: u32) -> ();
     start / call_start(lock: u32, exclusive: bool, timeout_ms: Option<u32>) -> Result<u32, String>;
     get / call_get(request: u32) -> Option<Result<u32, String>>;
     wait / call_wait(request: u32) -> Result<u32, String>;
-    drop_request_before_pollable / call_drop_request_before_pollable(request: u32) -> ();
     drop_request / call_drop_request(request: u32) -> ();
     open_flock / call_open_flock(space: u32, name: &str) -> Result<u32, String>;
     open_ranges / call_open_ranges(space: u32, name: &str) -> Result<u32, String>;
@@ -282,6 +324,97 @@ calls! {
 }
 
 impl Actor {
+    /// See `wit/actor.wit`.
+    ///
+    /// # Panics
+    /// If the guest traps.
+    pub fn drop_guard_before_pollable(&mut self, guard: u32) {
+        if let Kind::Concurrent(..) = self.0 {
+            return self.drop_guard(guard);
+        }
+        call!(&mut self.0, call_drop_guard_before_pollable, guard).expect("no trap");
+    }
+
+    /// See `wit/actor.wit`.
+    ///
+    /// # Panics
+    /// If the guest traps.
+    pub fn drop_request_before_pollable(&mut self, request: u32) {
+        if let Kind::Concurrent(..) = self.0 {
+            return self.drop_request(request);
+        }
+        call!(&mut self.0, call_drop_request_before_pollable, request).expect("no trap");
+    }
+
+    /// See `wit/actor.wit`.
+    ///
+    /// # Panics
+    /// If the guest traps, or is not one of WASI 0.3.
+    pub fn settle(&mut self, request: u32) {
+        self.concurrently(async |actor, store| {
+            let commands = actor.clasp_tests_concurrent_commands();
+            commands.call_settle(store, request).await
+        });
+    }
+
+    /// See `wit/actor.wit`.
+    ///
+    /// # Panics
+    /// If the guest traps, or is not one of WASI 0.3.
+    pub fn start_range(
+        &mut self,
+        ranges: u32,
+        exclusive: bool,
+        start: u64,
+        len: u64,
+    ) -> Result<u32, String> {
+        self.concurrently(async |actor, store| {
+            let commands = actor.clasp_tests_concurrent_commands();
+            let start = commands.call_start_range(store, ranges, exclusive, start, len);
+            start.await
+        })
+    }
+
+    /// See `wit/actor.wit`.
+    ///
+    /// # Panics
+    /// If the guest traps, or is not one of WASI 0.3.
+    pub fn received(&mut self) -> u32 {
+        self.concurrently(async |actor, store| {
+            let commands = actor.clasp_tests_concurrent_commands();
+            commands.call_received(store).await
+        })
+    }
+
+    fn concurrently<R>(
+        &mut self,
+        call: impl AsyncFnOnce(&concurrent::Concurrent, &Accessor<State>) -> wasmtime::Result<R>,
+    ) -> R {
+        let Kind::Concurrent(store, actor) = &mut self.0 else {
+            panic!("only guests of WASI 0.3 do this");
+        };
+        let call = store.run_concurrent(async |store| call(actor, store).await);
+        RUNTIME.block_on(call).expect("no trap").expect("no trap")
+    }
+
+    /// Has the guest take a lock, and gives the call up when it has been polled a number of
+    /// times. Returns whether it had ended by then.
+    ///
+    /// # Panics
+    /// If the guest is not one of WASI 0.3.
+    pub fn abandon_acquire(&mut self, lock: u32, polls: usize) -> bool {
+        let Kind::Concurrent(store, actor) = &mut self.0 else {
+            panic!("only guests of WASI 0.3 do this");
+        };
+        let _runtime = RUNTIME.enter();
+        let mut call = pin!(store.run_concurrent(async |store| {
+            let commands = actor.clasp_tests_concurrent_commands();
+            commands.call_acquire(store, lock, true, None).await
+        }));
+        let mut context = Context::from_waker(Waker::noop());
+        (0..polls).any(|_| call.as_mut().poll(&mut context).is_ready())
+    }
+
     /// Makes the guest trap. Its store lives on.
     ///
     /// # Panics
@@ -292,19 +425,23 @@ impl Actor {
 
     /// `LocksCtx::close` of its store.
     pub fn close_locks(&self) {
-        let (Kind::Sync(store, _) | Kind::Async(store, _)) = &self.0;
-        store.data().locks.close();
+        self.data().locks.close();
     }
 
     /// `LocksCtx::handle` of its store.
     pub fn locks_handle(&self) -> LocksHandle {
-        let (Kind::Sync(store, _) | Kind::Async(store, _)) = &self.0;
-        store.data().locks.handle()
+        self.data().locks.handle()
+    }
+
+    fn data(&self) -> &State {
+        let (Kind::Sync(store, _) | Kind::Async(store, _) | Kind::Concurrent(store, _)) = &self.0;
+        store.data()
     }
 
     /// Leaves no room for a resource in the table of its store.
     pub fn fill_table(&mut self) {
-        let (Kind::Sync(store, _) | Kind::Async(store, _)) = &mut self.0;
+        let (Kind::Sync(store, _) | Kind::Async(store, _) | Kind::Concurrent(store, _)) =
+            &mut self.0;
         let table = &mut store.data_mut().table;
         table.set_max_capacity(256);
         while table.push(()).is_ok() {}

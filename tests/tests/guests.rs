@@ -17,8 +17,8 @@ use wasmtime_wasi::I32Exit;
 /// The tests, by the names of their guests.
 mod programs {
     pub(super) use super::{
-        actor, attributes, counter, descriptors, exits, fencing, hello, ledger, options, periodic,
-        plugin, tasks,
+        actor, attributes, concurrent, counter, descriptors, exits, fencing, hello, jobs, ledger,
+        options, periodic, plugin, tasks,
     };
 }
 
@@ -30,19 +30,28 @@ fn data(directory: &Path) -> Setup {
 
 #[test]
 fn actor() {
-    let directory = tempfile::tempdir().unwrap();
     for host in [Host::Sync, Host::Async] {
-        let mut actor = data(directory.path()).actor(host);
-        assert_eq!(actor.spaces(), ["data"]);
-        let lock = actor.open("data/a.lock").unwrap();
-        for exclusive in [true, false, true] {
-            let guard = actor.acquire(lock, exclusive, None).unwrap();
-            actor.release(guard).unwrap();
-            let guard = actor.try_acquire(lock, exclusive).unwrap();
-            actor.drop_guard(guard);
-        }
-        actor.close(lock);
+        acts(host);
     }
+}
+
+#[test]
+fn concurrent() {
+    acts(Host::Concurrent);
+}
+
+fn acts(host: Host) {
+    let directory = tempfile::tempdir().unwrap();
+    let mut actor = data(directory.path()).actor(host);
+    assert_eq!(actor.spaces(), ["data"]);
+    let lock = actor.open("data/a.lock").unwrap();
+    for exclusive in [true, false, true] {
+        let guard = actor.acquire(lock, exclusive, None).unwrap();
+        actor.release(guard).unwrap();
+        let guard = actor.try_acquire(lock, exclusive).unwrap();
+        actor.drop_guard(guard);
+    }
+    actor.close(lock);
 }
 
 #[test]
@@ -191,6 +200,48 @@ fn tasks() {
     assert_eq!(lines.next().unwrap().unwrap(), "done");
     assert!(running.wait().unwrap().success());
     assert!(holder.try_acquire(lock, true).is_ok());
+}
+
+/// Jobs that wait for locks do not hold up the others, and end by the deadline.
+#[test]
+fn jobs() {
+    let directory = tempfile::tempdir().unwrap();
+    let grant = format!("{}::data", directory.path().display());
+    let run = |names: &[&str]| {
+        let mut command = clasp_tests::clasp();
+        command.args(["run", "--dir", &grant, "--locks", &grant]);
+        let output = command.arg(guest("jobs")).args(names).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        let (out, told) = (text(output.stdout), text(output.stderr));
+        (output.status.code().unwrap(), out, told)
+    };
+    let all = run(&["apples", "pears", "plums"]);
+    assert_eq!((all.0, all.1.lines().count()), (0, 3), "{all:?}");
+    let mut holder = data(directory.path()).actor(Host::Sync);
+    let lock = holder.open("data/pears.lock").unwrap();
+    let guard = holder.acquire(lock, true, None).unwrap();
+    let (code, out, told) = run(&["apples", "pears", "plums"]);
+    assert_eq!((code, out.lines().count()), (1, 2), "{told}");
+    assert!(
+        told.contains("pears: another program holds the lock"),
+        "{told}"
+    );
+    holder.release(guard).unwrap();
+    assert_eq!(run(&["pears"]), (0, "pears: 2\n".into(), String::new()));
+    // The guest's path is not granted.
+    let (code, _, told) = run(&["../elsewhere"]);
+    assert!(code == 1 && told.contains("elsewhere"), "{told}");
+
+    // The example that embeds many of it.
+    let program = clasp_tests::clasp();
+    let example = Path::new(program.get_program()).with_file_name("clasp-example-crowd");
+    let output = std::process::Command::new(example)
+        .arg(guest("jobs"))
+        .arg("100")
+        .output()
+        .unwrap();
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(printed.contains("100 guests, all counted"), "{output:?}");
 }
 
 /// The plugin's own embedding is run, as a user would.

@@ -11,9 +11,10 @@ use std::{
 };
 
 /// Documents of the repository that are pages of the book, by their page.
-const PAGES: [(&str, &str); 5] = [
+const PAGES: [(&str, &str); 6] = [
     ("semantics.md", "wit/semantics.md"),
     ("interface.md", "wit/p2/reference.md"),
+    ("interface-async.md", "wit/p3/reference.md"),
     ("platforms.md", "PLATFORM.md"),
     ("architecture.md", "ARCHITECTURE.md"),
     ("design.md", "DESIGN.md"),

@@ -44,7 +44,7 @@ fn build_packages(packages: &[&str]) -> Result<()> {
         say(format!("Building {package}"));
         let mut build = cargo("build");
         build
-            .args(["--quiet", "--locked", "--release"])
+            .args(["--quiet", "--locked", "--release", "--workspace"])
             .arg("--manifest-path")
             .arg(root().join(package).join("Cargo.toml"))
             .arg("--target-dir")

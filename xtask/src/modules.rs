@@ -13,7 +13,7 @@ use std::{
 };
 
 /// The crates of the workspace, by their sources.
-const CRATES: [&str; 10] = [
+const CRATES: [&str; 11] = [
     "engine/src",
     "host/src",
     "guest-sdk/src",
@@ -23,6 +23,7 @@ const CRATES: [&str; 10] = [
     "benches/src",
     "tests/src",
     "xtask/src",
+    "examples/crowd/src",
     "examples/plugins/src",
 ];
 

@@ -14,9 +14,11 @@ use std::{
 };
 
 /// Copies of directories of `wit`, so that each published crate has its own.
-const WIT_COPIES: [(&str, &str); 3] = [
+const WIT_COPIES: [(&str, &str); 5] = [
     ("wit/p2", "host/wit/p2"),
     ("wit/p2", "guest-sdk/wit/p2"),
+    ("wit/p3", "host/wit/p3"),
+    ("wit/p3", "guest-sdk/wit/p3"),
     ("wit/descriptors", "host/wit/descriptors"),
 ];
 
@@ -28,13 +30,14 @@ const WIT_FOR_PYTHON: [(&str, &str); 3] = [
 ];
 
 /// What each crate of this workspace may depend on, of this workspace.
-const DEPENDENCIES: [(&str, &[&str]); 10] = [
+const DEPENDENCIES: [(&str, &[&str]); 11] = [
     ("clasp-engine", &[]),
     ("clasp-host", &["clasp-engine"]),
     ("clasp-guest-macros", &["clasp-guest"]),
     ("clasp-guest", &["clasp-guest-macros", "clasp-engine"]),
     ("clasp-posix", &["clasp-guest"]),
     ("clasp-cli", &["clasp-host"]),
+    ("clasp-example-crowd", &["clasp-host"]),
     ("clasp-example-plugins", &["clasp-host"]),
     (
         "clasp-tests",
@@ -173,8 +176,13 @@ fn wit_files(directory: &Path) -> Result<Vec<PathBuf>> {
 
 fn reference_documents(fix: bool) -> Result<()> {
     let locks = root().join("wit/p2");
+    let asynchronous = root().join("wit/p3");
     let descriptors = root().join("wit/descriptors");
-    for (package, used) in [(&locks, vec![]), (&descriptors, vec![&*locks])] {
+    for (package, used) in [
+        (&locks, vec![]),
+        (&asynchronous, vec![]),
+        (&descriptors, vec![&*locks]),
+    ] {
         let text = reference::render(package, &used)?;
         let document = package.join("reference.md");
         if fix {

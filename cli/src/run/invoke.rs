@@ -6,7 +6,7 @@ use anyhow::{Context, Result, anyhow};
 use wasmtime::{
     Store,
     component::{
-        Component, ComponentExportIndex, InstancePre, Val, types::ComponentItem,
+        Component, ComponentExportIndex, Func, Instance, Val, types::ComponentItem,
         wasm_wave::untyped::UntypedFuncCall,
     },
 };
@@ -38,13 +38,12 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Makes the call and prints its result.
-    pub(super) fn run(
-        self,
+    /// The function, its parameters, and room for its results.
+    pub(super) fn prepare(
+        &self,
         store: &mut Store<State>,
-        component: &InstancePre<State>,
-    ) -> Result<(), End> {
-        let instance = component.instantiate(&mut *store).map_err(End::Trapped)?;
+        instance: &Instance,
+    ) -> Result<(Func, Vec<Val>, Vec<Val>)> {
         let function = instance
             .get_func(&mut *store, self.function)
             .context("the function was exported")?;
@@ -54,10 +53,12 @@ impl<'a> Call<'a> {
             .parsed
             .to_wasm_params::<Val>(&types)
             .map_err(|error| anyhow!("--invoke {:?}: {error}", self.text))?;
-        let mut results = vec![Val::Bool(false); ty.results().len()];
-        function
-            .call(&mut *store, &parameters, &mut results)
-            .map_err(End::Trapped)?;
+        let results = vec![Val::Bool(false); ty.results().len()];
+        Ok((function, parameters, results))
+    }
+
+    /// Prints what the call has returned.
+    pub(super) fn print(&self, results: &[Val]) -> Result<(), End> {
         for result in results {
             let result = result.to_wave().map_err(boxed)?;
             output::print(format!("{result}\n")).context("cannot write the result")?;

@@ -1,7 +1,11 @@
 //! `clasp run`: one component, one store, on the thread that it is started on.
 
+mod call;
 mod invoke;
 mod limits;
+mod version;
+
+use version::Version;
 
 use crate::{
     durations,
@@ -25,9 +29,7 @@ use wasmtime::{
     Cache, CacheConfig, Config, Engine, Store,
     component::{Component, Linker, ResourceTable},
 };
-use wasmtime_wasi::{
-    FsPerms, I32Exit, WasiCtx, WasiCtxView, WasiView, p2::bindings::sync::CommandPre,
-};
+use wasmtime_wasi::{FsPerms, I32Exit, WasiCtx, WasiCtxView, WasiView};
 
 /// The exit code after a trap, as a shell reports an aborted program.
 const TRAPPED: u8 = 134;
@@ -164,6 +166,8 @@ impl wasmtime_wasi_http::WasiHttpView for State {
 enum End {
     /// It was not called.
     NotRun(anyhow::Error),
+    /// It is not a command.
+    NoCommand(anyhow::Error),
     /// It trapped, or it has ended itself with an exit code.
     Trapped(wasmtime::Error),
 }
@@ -194,9 +198,13 @@ impl Run {
             #[cfg(feature = "http")]
             http: wasmtime_wasi_http::WasiHttpCtx::new(),
         };
-        let engine = engine(self.timeout.is_some())?;
-        let component = component(&engine, self.app())?;
-        let linker = self.linker(&engine)?;
+        let bytes = read(self.app())?;
+        let version = Version::of(&bytes);
+        let engine = engine(self.timeout.is_some(), version)?;
+        let component = Component::new(&engine, bytes)
+            .map_err(boxed)
+            .with_context(|| format!("{} is not a component", self.app().display()))?;
+        let linker = self.linker(&engine, version)?;
 
         let mut store = Store::new(&engine, state);
         store.limiter(|state| &mut state.memory);
@@ -204,7 +212,7 @@ impl Run {
             store.set_epoch_deadline(1);
             limits::Deadline::new(timeout, &engine, store.data().locks.handle())
         });
-        let result = self.call(&mut store, &component, &linker);
+        let result = self.call(&mut store, &component, &linker, version);
         // A guest that trapped has dropped nothing.
         store.data().locks.close();
         let timed_out = deadline.is_some_and(limits::Deadline::end);
@@ -223,6 +231,7 @@ impl Run {
                 false => ExitCode::FAILURE,
             }),
             Err(End::NotRun(error)) => Err(error),
+            Err(End::NoCommand(error)) => Err(error.context(self.cannot_link())),
             Err(End::Trapped(error)) => match error.downcast_ref::<I32Exit>() {
                 // Beyond a byte only this much of it reaches a shell anyway.
                 Some(exit) => Ok(ExitCode::from(exit.0 as u8)),
@@ -245,6 +254,7 @@ impl Run {
         store: &mut Store<State>,
         component: &Component,
         linker: &Linker<State>,
+        version: Version,
     ) -> Result<bool, End> {
         let call = match &self.invoke {
             Some(call) => Some(invoke::Call::parse(call, store, component)?),
@@ -257,15 +267,7 @@ impl Run {
                 None => boxed(error).context(self.cannot_link()),
             })
         })?;
-        if let Some(call) = call {
-            return call.run(store, &instance).map(|()| true);
-        }
-        let command = CommandPre::new(instance)
-            .map_err(boxed)
-            .with_context(|| self.cannot_link())?;
-        let command = command.instantiate(&mut *store).map_err(End::Trapped)?;
-        let ran = command.wasi_cli_run().call_run(store);
-        Ok(ran.map_err(End::Trapped)?.is_ok())
+        version.run(store, instance, call)
     }
 
     fn cannot_link(&self) -> String {
@@ -274,24 +276,46 @@ impl Run {
             false => " (for HTTP, add --http)",
         };
         format!(
-            "{} is not a command of WASI 0.2, or it imports something that `clasp run` does not \
-             provide{advice}; if it is not a command, use --invoke to call one of its functions",
+            "{} is not a command of WASI 0.2 or 0.3.0, or it imports something that `clasp run` \
+             does not provide{advice}; if it is not a command, use --invoke to call one of its \
+             functions",
             output::path(self.app())
         )
     }
 
-    fn linker(&self, engine: &Engine) -> Result<Linker<State>> {
+    fn linker(&self, engine: &Engine, version: Version) -> Result<Linker<State>> {
         let mut linker = Linker::new(engine);
-        wasmtime_wasi::p2::add_to_linker_sync(&mut linker).map_err(boxed)?;
-        clasp_host::p2::add_to_linker_sync(&mut linker).map_err(boxed)?;
-        clasp_host::p2::descriptors::add_to_linker(&mut linker).map_err(boxed)?;
-        if self.http {
-            #[cfg(feature = "http")]
-            wasmtime_wasi_http::p2::add_only_http_to_linker_sync(&mut linker).map_err(boxed)?;
-            #[cfg(not(feature = "http"))]
+        self.fill(&mut linker, version).map_err(boxed)?;
+        if self.http && cfg!(not(feature = "http")) {
             bail!("this `clasp` was built without HTTP; build it with `--features http`");
         }
         Ok(linker)
+    }
+
+    fn fill(&self, linker: &mut Linker<State>, version: Version) -> wasmtime::Result<()> {
+        clasp_host::p2::descriptors::add_to_linker(linker)?;
+        match version {
+            Version::Two => {
+                wasmtime_wasi::p2::add_to_linker_sync(linker)?;
+                clasp_host::p2::add_to_linker_sync(linker)?;
+                #[cfg(feature = "http")]
+                if self.http {
+                    wasmtime_wasi_http::p2::add_only_http_to_linker_sync(linker)?;
+                }
+            }
+            Version::Three => {
+                wasmtime_wasi::p2::add_to_linker_async(linker)?;
+                wasmtime_wasi::p3::add_to_linker(linker)?;
+                clasp_host::p2::add_to_linker_async(linker)?;
+                clasp_host::p3::add_to_linker(linker)?;
+                #[cfg(feature = "http")]
+                if self.http {
+                    wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
+                    wasmtime_wasi_http::p3::add_to_linker(linker)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     fn wasi(&self) -> Result<WasiCtx> {
@@ -407,9 +431,13 @@ fn cannot_open(option: &str, host: &Path) -> String {
 }
 
 /// An engine that keeps what it compiles, so that a second start is fast.
-fn engine(interrupts: bool) -> Result<Engine> {
+fn engine(interrupts: bool, version: Version) -> Result<Engine> {
     let mut config = Config::new();
     config.epoch_interruption(interrupts);
+    // Calls of host functions cost more with it.
+    let concurrent = version == Version::Three;
+    config.concurrency_support(concurrent);
+    config.wasm_component_model_async(concurrent);
     match Cache::new(CacheConfig::new()) {
         Ok(cache) => {
             config.cache(Some(cache));
@@ -419,7 +447,8 @@ fn engine(interrupts: bool) -> Result<Engine> {
     Engine::new(&config).map_err(boxed)
 }
 
-fn component(engine: &Engine, app: &Path) -> Result<Component> {
+/// The bytes of a component.
+fn read(app: &Path) -> Result<Vec<u8>> {
     let bytes = std::fs::read(app).with_context(|| format!("cannot read {}", app.display()))?;
     if bytes.starts_with(b"\0asm\x01\0\0\0") {
         bail!(
@@ -435,7 +464,5 @@ fn component(engine: &Engine, app: &Path) -> Result<Component> {
             app.display()
         );
     }
-    Component::new(engine, bytes)
-        .map_err(boxed)
-        .with_context(|| format!("{} is not a component", app.display()))
+    Ok(bytes)
 }

@@ -1,6 +1,6 @@
 //! Locks on ranges of the bytes of a file.
 
-use super::{cooperation::Cooperation, opened::OpenRanges};
+use super::{acquire::Blocks, cooperation::Cooperation, opened::OpenRanges};
 use crate::{
     ByteRange, Error, ErrorKind, Mode,
     backend::Identity,
@@ -112,7 +112,26 @@ impl RangeOwner {
         timeout: Option<Duration>,
     ) -> Result<(), Error> {
         self.cooperation.give_way(self.file.host()).await;
-        match self.begin(range, mode, timeout, false)? {
+        match self.begin(range, mode, timeout, Blocks::Task)? {
+            Some(waiting) => waiting.await,
+            None => Ok(()),
+        }
+    }
+
+    /// As [`set`](RangeOwner::set), but the owner goes on with other work. So the request is
+    /// never refused with [`Deadlock`](ErrorKind::Deadlock): the owner may release what it waits
+    /// for.
+    ///
+    /// # Errors
+    /// As `set`.
+    pub async fn request(
+        &mut self,
+        range: ByteRange,
+        mode: Mode,
+        timeout: Option<Duration>,
+    ) -> Result<(), Error> {
+        self.cooperation.give_way(self.file.host()).await;
+        match self.begin(range, mode, timeout, Blocks::Nothing)? {
             Some(waiting) => waiting.await,
             None => Ok(()),
         }
@@ -129,7 +148,7 @@ impl RangeOwner {
         mode: Mode,
         timeout: Option<Duration>,
     ) -> Result<(), Error> {
-        match self.begin(range, mode, timeout, true)? {
+        match self.begin(range, mode, timeout, Blocks::Thread)? {
             Some(waiting) => waiting.block(),
             None => Ok(()),
         }
@@ -161,7 +180,7 @@ impl RangeOwner {
         range: ByteRange,
         mode: Mode,
         timeout: Option<Duration>,
-        on_thread: bool,
+        blocks: Blocks,
     ) -> Result<Option<Waiting>, Error> {
         let file = &self.file;
         if file.try_set(range, Some(mode))? {
@@ -172,10 +191,13 @@ impl RangeOwner {
         if timeout.is_some_and(|timeout| timeout.is_zero()) {
             return Err(ErrorKind::Timeout.into());
         }
-        if let Some(locks) = file.waits_for_itself(range, mode) {
+        if blocks != Blocks::Nothing
+            && let Some(locks) = file.waits_for_itself(range, mode)
+        {
             return Err(file.host().deadlocks.report(&account.label, locks));
         }
         let permit = account.waiting.take()?;
+        let on_thread = blocks == Blocks::Thread;
         let wait = file.wait(range, mode, on_thread)?;
         let mut waiting = Waiting {
             file: Arc::clone(file),

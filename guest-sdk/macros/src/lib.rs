@@ -39,6 +39,10 @@ use syn::{
 /// to return a `Result`, or an alias of one, whose error type can be made from
 /// `clasp_guest::Error`.
 ///
+/// An `async fn` awaits the lock of the module `aio`, which needs the feature `p3` of
+/// `clasp-guest`. It holds the lock while it waits for something else, and dropping its future
+/// releases the lock.
+///
 /// The lock is released when the function returns. A function that returns an `impl
 /// Future` or an `impl Iterator`, whose code would run after that, is a compile error. A
 /// lazy type that has a name, such as `std::fs::ReadDir` or a `struct` that implements
@@ -111,13 +115,6 @@ fn under_process_lock(
     lock: &str,
     acquire: &str,
 ) -> Result<Tokens> {
-    if let Some(word) = function.sig.asyncness {
-        return Err(Error::new(
-            word.span,
-            "an asynchronous function would block its whole component while it waits; \
-             make it a plain function, or await the lock's `acquire_async` in it",
-        ));
-    }
     lazy::refuse(&function.sig.output)?;
     let Arguments {
         path,
@@ -139,7 +136,13 @@ fn under_process_lock(
         Some(timeout) => (Some(quote!(let #patience = #timeout;)), Some(&patience)),
         None => (None, None),
     };
-    let guard = quote!(#krate::#lock::new(#path).and_then(|#opened| #opened.#method(#argument)));
+    let guard = match function.sig.asyncness {
+        None => quote!(#krate::#lock::new(#path).and_then(|#opened| #opened.#method(#argument))),
+        Some(_) => quote!(match #krate::aio::#lock::new(#path).await {
+            ::core::result::Result::Ok(#opened) => #opened.#method(#argument).await,
+            ::core::result::Result::Err(error) => ::core::result::Result::Err(error),
+        }),
+    };
     let guard = match failure {
         Failure::Panic => quote!(#guard.unwrap_or_else(|error| ::core::panic!("{error}"))),
         Failure::Return(map) => {

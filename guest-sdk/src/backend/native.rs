@@ -33,19 +33,39 @@ fn with_local<R>(f: impl FnOnce(&Local) -> R) -> R {
             Some(name) => format!("thread {name}"),
             None => format!("{:?}", current.id()),
         };
-        // A program that runs natively may use what the system gives it.
-        let limits = Limits::default()
-            .open_locks(usize::MAX)
-            .created_locks(usize::MAX)
-            .held_locks(usize::MAX)
-            .waiting_requests(usize::MAX)
-            .waiter_threads(usize::MAX);
         Local {
-            owner: Arc::new(LockManager::global().labelled_owner(&label, limits)),
+            owner: Arc::new(LockManager::global().labelled_owner(&label, limits())),
             alive: Arc::new(()),
         }
     };
     LOCAL.with(|local| f(local.get_or_init(make)))
+}
+
+/// A program that runs natively may use what the system gives it.
+pub(crate) fn limits() -> Limits {
+    Limits::default()
+        .open_locks(usize::MAX)
+        .created_locks(usize::MAX)
+        .held_locks(usize::MAX)
+        .waiting_requests(usize::MAX)
+        .waiter_threads(usize::MAX)
+}
+
+/// The directory of a lock, and its name there.
+pub(crate) fn locate(path: &str) -> Result<(Grant, String), Cause> {
+    let climbs = |part| part == Component::ParentDir;
+    if path.ends_with('/') || path.ends_with("/.") || path.contains('\0') {
+        return Err(ErrorKind::InvalidName.into());
+    }
+    let path = Path::new(path);
+    let name = path.file_name().and_then(|name| name.to_str());
+    let name = match name {
+        Some(name) if !path.components().any(climbs) => name.to_owned(),
+        _ => return Err(ErrorKind::InvalidName.into()),
+    };
+    let parent = path.parent().filter(|parent| *parent != Path::new(""));
+    let dir = Dir::open_ambient_dir(parent.unwrap_or(Path::new(".")), ambient_authority())?;
+    Ok((Grant::new(FileSpace::new(dir).into_space()), name))
 }
 
 impl From<Mode> for engine::Mode {
@@ -102,20 +122,9 @@ struct Opened {
 
 impl Lock {
     pub(crate) fn open(path: &str) -> Result<Lock, Cause> {
-        let climbs = |part| part == Component::ParentDir;
-        if path.ends_with('/') || path.ends_with("/.") || path.contains('\0') {
-            return Err(ErrorKind::InvalidName.into());
-        }
-        let path = Path::new(path);
-        let name = path.file_name().and_then(|name| name.to_str());
-        let name = match name {
-            Some(name) if !path.components().any(climbs) => name.to_owned(),
-            _ => return Err(ErrorKind::InvalidName.into()),
-        };
-        let parent = path.parent().filter(|parent| *parent != Path::new(""));
-        let dir = Dir::open_ambient_dir(parent.unwrap_or(Path::new(".")), ambient_authority())?;
+        let (grant, name) = locate(path)?;
         let lock = Lock {
-            grant: Grant::new(FileSpace::new(dir).into_space()),
+            grant,
             name,
             by_thread: Mutex::default(),
         };

@@ -2,10 +2,7 @@
 
 use super::Mode;
 use crate::{
-    bindings::{
-        lockspace_of, lockspaces,
-        types::{self, ErrorCode},
-    },
+    bindings::{lockspace_of, lockspaces, types},
     error::{Cause, ErrorKind},
 };
 use std::time::{Duration, SystemTime};
@@ -19,32 +16,44 @@ impl From<Mode> for types::Mode {
     }
 }
 
-impl From<ErrorCode> for Cause {
-    fn from(code: ErrorCode) -> Cause {
-        match code {
-            ErrorCode::Timeout => ErrorKind::Timeout,
-            ErrorCode::Deadlock => ErrorKind::Deadlock,
-            ErrorCode::Access => ErrorKind::Access,
-            ErrorCode::ReadOnly => ErrorKind::ReadOnly,
-            ErrorCode::NotPermitted => ErrorKind::NotPermitted,
-            ErrorCode::FamilyMismatch => ErrorKind::FamilyMismatch,
-            ErrorCode::NoEntry => ErrorKind::NoEntry,
-            ErrorCode::InvalidName => ErrorKind::InvalidName,
-            ErrorCode::IsDirectory => ErrorKind::IsDirectory,
-            ErrorCode::NotAFile => ErrorKind::NotAFile,
-            ErrorCode::Quota => ErrorKind::Quota,
-            ErrorCode::Unavailable => ErrorKind::Unavailable,
-            ErrorCode::Unsupported => ErrorKind::Unsupported,
-            ErrorCode::Closed => ErrorKind::Closed,
-            ErrorCode::Replaced => ErrorKind::Replaced,
-            ErrorCode::Lost => ErrorKind::Lost,
-            ErrorCode::Io => ErrorKind::Io,
-            ErrorCode::Other(Some(text)) => return Cause::new(ErrorKind::Other, text),
-            ErrorCode::Other(None) => ErrorKind::Other,
+/// The errors of one of the generated modules `types`.
+macro_rules! causes {
+    ($types:ident) => {
+        impl From<$types::ErrorCode> for crate::error::Cause {
+            fn from(code: $types::ErrorCode) -> crate::error::Cause {
+                use crate::error::{Cause, ErrorKind};
+
+                match code {
+                    $types::ErrorCode::Timeout => ErrorKind::Timeout,
+                    $types::ErrorCode::Deadlock => ErrorKind::Deadlock,
+                    $types::ErrorCode::Access => ErrorKind::Access,
+                    $types::ErrorCode::ReadOnly => ErrorKind::ReadOnly,
+                    $types::ErrorCode::NotPermitted => ErrorKind::NotPermitted,
+                    $types::ErrorCode::FamilyMismatch => ErrorKind::FamilyMismatch,
+                    $types::ErrorCode::NoEntry => ErrorKind::NoEntry,
+                    $types::ErrorCode::InvalidName => ErrorKind::InvalidName,
+                    $types::ErrorCode::IsDirectory => ErrorKind::IsDirectory,
+                    $types::ErrorCode::NotAFile => ErrorKind::NotAFile,
+                    $types::ErrorCode::Quota => ErrorKind::Quota,
+                    $types::ErrorCode::Unavailable => ErrorKind::Unavailable,
+                    $types::ErrorCode::Unsupported => ErrorKind::Unsupported,
+                    $types::ErrorCode::Closed => ErrorKind::Closed,
+                    $types::ErrorCode::Replaced => ErrorKind::Replaced,
+                    $types::ErrorCode::Lost => ErrorKind::Lost,
+                    $types::ErrorCode::Io => ErrorKind::Io,
+                    $types::ErrorCode::Other(Some(text)) => {
+                        return Cause::new(ErrorKind::Other, text);
+                    }
+                    $types::ErrorCode::Other(None) => ErrorKind::Other,
+                }
+                .into()
+            }
         }
-        .into()
-    }
+    };
 }
+pub(crate) use causes;
+
+causes!(types);
 
 #[derive(Debug)]
 pub(crate) struct Lock(types::Lock);
@@ -52,18 +61,7 @@ pub(crate) struct Lock(types::Lock);
 impl Lock {
     pub(crate) fn open(path: &str) -> Result<Lock, Cause> {
         let Some((space, name)) = lockspace_of(path) else {
-            let spaces = lockspaces();
-            let granted: Vec<_> = spaces.iter().map(|(_, path)| format!("{path:?}")).collect();
-            let text = match granted.is_empty() {
-                true => "the host has granted no locks to this component; `clasp run` grants those of a \
-                         directory with --locks, an embedder with `LocksCtxBuilder::lockspace`"
-                    .to_owned(),
-                false => format!(
-                    "the host has granted no locks for this path, only for {}",
-                    granted.join(", ")
-                ),
-            };
-            return Err(Cause::new(ErrorKind::NotGranted, text));
+            return Err(not_granted(lockspaces().iter().map(|(_, path)| path)));
         };
         Ok(Lock(space.open(&name)?))
     }
@@ -95,8 +93,23 @@ impl Lock {
     }
 }
 
+/// Why no lock can be opened: locks are granted for these paths only.
+pub(crate) fn not_granted<'a>(granted: impl Iterator<Item = &'a String>) -> Cause {
+    let granted: Vec<_> = granted.map(|path| format!("{path:?}")).collect();
+    let text = match granted.is_empty() {
+        true => "the host has granted no locks to this component; `clasp run` grants those of a \
+                 directory with --locks, an embedder with `LocksCtxBuilder::lockspace`"
+            .to_owned(),
+        false => format!(
+            "the host has granted no locks for this path, only for {}",
+            granted.join(", ")
+        ),
+    };
+    Cause::new(ErrorKind::NotGranted, text)
+}
+
 /// What 64 bits of nanoseconds cannot hold is 584 years away.
-fn nanos(timeout: Option<Duration>) -> Option<u64> {
+pub(crate) fn nanos(timeout: Option<Duration>) -> Option<u64> {
     timeout.map(|t| u64::try_from(t.as_nanos()).unwrap_or(u64::MAX))
 }
 

@@ -20,7 +20,7 @@ mod generated {
         trappable_error_type: { "clasp:locks/types.error-code" => crate::p2::CallError },
         with: {
             "wasi:io/poll": wasmtime_wasi_io::bindings::wasi::io::poll,
-            "clasp:locks/types.lockspace": crate::p2::resources::LockspaceResource,
+            "clasp:locks/types.lockspace": crate::lockspaces::LockspaceResource,
             "clasp:locks/types.lock": crate::p2::resources::LockResource,
             "clasp:locks/types.guard": crate::p2::resources::GuardResource,
             "clasp:locks/types.future-guard": crate::p2::resources::FutureGuardResource,
@@ -44,7 +44,7 @@ pub mod sync {
             with: {
                 "wasi:io/poll": wasmtime_wasi_io::bindings::wasi::io::poll,
                 "clasp:locks/preopens": crate::p2::bindings::preopens,
-                "clasp:locks/types.lockspace": crate::p2::resources::LockspaceResource,
+                "clasp:locks/types.lockspace": crate::lockspaces::LockspaceResource,
                 "clasp:locks/types.lock": crate::p2::resources::LockResource,
                 "clasp:locks/types.guard": crate::p2::resources::GuardResource,
                 "clasp:locks/types.future-guard": crate::p2::resources::FutureGuardResource,

@@ -5,16 +5,19 @@ use super::{
     CallError,
     bindings::preopens,
     resources::{
-        Ended, FutureGuardResource, GuardResource, LockResource, LockspaceResource, Lost,
-        RangeOwnerResource, Request, lock,
+        Ended, FutureGuardResource, GuardResource, LockResource, Lost, RangeOwnerResource, Request,
+        lock,
     },
 };
-use crate::{LocksCtxView, ctx::Granted};
+use crate::{
+    LocksCtxView,
+    lockspaces::{LockspaceResource, since_1970},
+};
 use clasp_engine::{ByteRange, Error, ErrorKind, Guard, Mode};
 use std::{
     sync::{Arc, Mutex},
     task::{Context, Waker},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 use wasmtime::{
     Result as Trappable,
@@ -34,8 +37,7 @@ impl LocksCtxView<'_> {
         space: &Resource<LockspaceResource>,
         name: &str,
     ) -> Answer<Resource<LockResource>> {
-        let grant = &self.granted(space)?.grant;
-        let lock = self.ctx.owner.open(grant, name)?;
+        let lock = self.open_lock(space, name)?;
         Ok(self.table.push(LockResource(lock))?)
     }
 
@@ -44,11 +46,7 @@ impl LocksCtxView<'_> {
         space: &Resource<LockspaceResource>,
         name: &str,
     ) -> Answer<Resource<LockResource>> {
-        let Some(grant) = &self.granted(space)?.flock else {
-            let why = "the back end of the lockspace has no locks of `flock`";
-            return Err(Error::new(ErrorKind::Unsupported, why).into());
-        };
-        let lock = self.ctx.owner.open(grant, name)?;
+        let lock = self.open_flock_lock(space, name)?;
         Ok(self.table.push(LockResource(lock))?)
     }
 
@@ -57,17 +55,8 @@ impl LocksCtxView<'_> {
         space: &Resource<LockspaceResource>,
         name: &str,
     ) -> Answer<Resource<RangeOwnerResource>> {
-        let grant = &self.granted(space)?.grant;
-        let ranges = self.ctx.owner.open_ranges(grant, name)?;
+        let ranges = self.open_range_owner(space, name)?;
         Ok(self.table.push(RangeOwnerResource(ranges))?)
-    }
-
-    fn granted(&self, space: &Resource<LockspaceResource>) -> Answer<&Granted> {
-        let granted = self.ctx.spaces.get(space.rep() as usize);
-        granted.ok_or_else(|| {
-            let why = "the lockspace is not granted";
-            Error::new(ErrorKind::NotPermitted, why).into()
-        })
     }
 
     fn guard(&mut self, guard: Result<Guard, Error>) -> Answer<Resource<GuardResource>> {
@@ -96,9 +85,7 @@ impl LocksCtxView<'_> {
 
     fn last_touched(&mut self, lock: &Resource<LockResource>) -> Answer<Option<Duration>> {
         let touched = self.table.get(lock)?.0.last_touched()?;
-        // What is before 1970 is long past in any case.
-        let since = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default();
-        Ok(touched.map(since))
+        Ok(touched.map(since_1970))
     }
 
     fn get(&mut self, future: &Resource<FutureGuardResource>) -> Trappable<Got> {
@@ -146,10 +133,7 @@ impl LocksCtxView<'_> {
 
 impl preopens::Host for LocksCtxView<'_> {
     fn get_lockspaces(&mut self) -> Trappable<Vec<(Resource<LockspaceResource>, String)>> {
-        let spaces = self.ctx.spaces.iter().enumerate();
-        Ok(spaces
-            .map(|(at, granted)| (Resource::new_own(at as u32), granted.path.clone()))
-            .collect())
+        Ok(self.lockspaces())
     }
 }
 
@@ -159,60 +143,7 @@ macro_rules! translate {
         const _: () = {
             use $bindings::{flock, ranges, types};
 
-            impl From<types::Mode> for Mode {
-                fn from(mode: types::Mode) -> Mode {
-                    match mode {
-                        types::Mode::Shared => Mode::Shared,
-                        types::Mode::Exclusive => Mode::Exclusive,
-                    }
-                }
-            }
-
-            impl From<Mode> for types::Mode {
-                fn from(mode: Mode) -> types::Mode {
-                    match mode {
-                        Mode::Shared => types::Mode::Shared,
-                        Mode::Exclusive => types::Mode::Exclusive,
-                    }
-                }
-            }
-
-            impl From<Error> for types::ErrorCode {
-                fn from(error: Error) -> types::ErrorCode {
-                    tracing::debug!(target: "clasp", %error, "answered");
-                    match error.kind() {
-                        ErrorKind::Timeout => types::ErrorCode::Timeout,
-                        ErrorKind::Deadlock => types::ErrorCode::Deadlock,
-                        ErrorKind::Access => types::ErrorCode::Access,
-                        ErrorKind::ReadOnly => types::ErrorCode::ReadOnly,
-                        ErrorKind::NotPermitted => types::ErrorCode::NotPermitted,
-                        ErrorKind::FamilyMismatch => types::ErrorCode::FamilyMismatch,
-                        ErrorKind::NoEntry => types::ErrorCode::NoEntry,
-                        ErrorKind::InvalidName => types::ErrorCode::InvalidName,
-                        ErrorKind::IsDirectory => types::ErrorCode::IsDirectory,
-                        ErrorKind::NotAFile => types::ErrorCode::NotAFile,
-                        ErrorKind::Quota => types::ErrorCode::Quota,
-                        // Only tries end so, and they are answered with nothing.
-                        ErrorKind::WouldBlock | ErrorKind::Unavailable => {
-                            types::ErrorCode::Unavailable
-                        }
-                        ErrorKind::Unsupported => types::ErrorCode::Unsupported,
-                        ErrorKind::Closed => types::ErrorCode::Closed,
-                        ErrorKind::Replaced => types::ErrorCode::Replaced,
-                        ErrorKind::Lost => types::ErrorCode::Lost,
-                        ErrorKind::Io => types::ErrorCode::Io,
-                    }
-                }
-            }
-
-            impl types::Host for LocksCtxView<'_> {
-                fn convert_error_code(&mut self, error: CallError) -> Trappable<types::ErrorCode> {
-                    match error {
-                        CallError::Answer(error) => Ok(error.into()),
-                        CallError::Trap(error) => Err(error),
-                    }
-                }
-            }
+            crate::error::answers!(types);
 
             impl types::HostLockspace for LocksCtxView<'_> {
                 fn open(

@@ -3,14 +3,12 @@
 pub mod bindings;
 #[cfg(feature = "descriptors")]
 pub mod descriptors;
-mod error;
 mod host;
 mod resources;
 
-pub use error::CallError;
-pub use resources::{
-    FutureGuardResource, GuardResource, LockResource, LockspaceResource, RangeOwnerResource,
-};
+pub use crate::error::CallError;
+pub use crate::lockspaces::LockspaceResource;
+pub use resources::{FutureGuardResource, GuardResource, LockResource, RangeOwnerResource};
 
 use crate::{Locks, LocksView};
 use wasmtime::component::Linker;

@@ -9,12 +9,6 @@ use std::{
 };
 use wasmtime_wasi_io::poll::Pollable;
 
-/// The resource `lockspace`. It has no entry in the table: the handle's number
-/// is the place of the grant in the context, so that a guest cannot fill the
-/// table with handles that no quota counts.
-#[derive(Debug)]
-pub struct LockspaceResource;
-
 /// The resource `lock`.
 #[derive(Debug)]
 pub struct LockResource(pub(super) Lock);
