@@ -80,6 +80,19 @@ fn locks_on_other_files_are_worth_a_warning() {
     assert!(!warns(&files, &(path("files/below") + "::data/below")));
     assert!(!warns(&files, &(path("locks") + "::elsewhere")));
     assert!(!warns(&files, &(path("locks") + "::data/missing")));
+
+    // Files that lie below the locks.
+    let below = path("locks") + "::data/below";
+    let warns = |locks: &[&str]| {
+        let mut arguments = vec!["run", "--dir", &files, "--dir", &below];
+        for locks in locks {
+            arguments.extend(["--locks", locks]);
+        }
+        arguments.push(&program);
+        complaint(&arguments).1.contains(warning)
+    };
+    assert!(warns(&[&files]));
+    assert!(!warns(&[&files, &below]));
 }
 
 #[test]

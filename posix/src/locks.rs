@@ -209,7 +209,9 @@ pub(crate) fn flock(wasi: &dyn Wasi, fd: i32, mode: Option<Mode>, wait: bool) ->
     match taken {
         // Another may have locked the file that is open. Programs that remove their lock file
         // open it anew and try again.
-        Err(Errno(libc::ESTALE)) if !wait => Err(Errno(libc::EAGAIN)),
+        Err(Errno(libc::ESTALE)) if !wait && table.is_replaced(wasi, fd)? => {
+            Err(Errno(libc::EAGAIN))
+        }
         taken => taken,
     }
 }
@@ -239,6 +241,18 @@ impl Table {
             None => self.paths.get(directory)?.to_owned(),
         };
         Some(paths::join(&directory, path))
+    }
+
+    /// Whether the path of a descriptor leads to another file by now, or to none.
+    fn is_replaced(&self, wasi: &dyn Wasi, fd: i32) -> Result<bool, Errno> {
+        let Some(path) = self.paths.get(fd) else {
+            return Ok(false);
+        };
+        let file = wasi.of_descriptor(fd)?;
+        Ok(match wasi.of_path(path) {
+            Ok(found) => found != file,
+            Err(Errno(error)) => error == libc::ENOENT,
+        })
     }
 
     fn close(&mut self, fd: i32) {

@@ -73,6 +73,13 @@ fn no_more_is_permitted_than_the_grant_says() {
     assert_eq!(program.ask("open shared/file"), "ok");
     assert_eq!(program.ask("ranges"), "ok");
     assert_eq!(program.ask("lock-range"), "ErrorCode::ReadOnly");
+    // A granted directory that is gone is in nobody's way.
+    fs::create_dir(path("old")).unwrap();
+    let old = format!("{}::old", path("old").display());
+    let mut program = run(&[&old, &all]);
+    assert_eq!(program.ask("open file"), "ok");
+    fs::remove_dir(path("old")).unwrap();
+    assert_eq!(program.ask("flock"), "ok");
     let mut program = run(&[&shared]);
     assert_eq!(program.ask("open file"), "ok");
     assert_eq!(program.ask("ranges"), "ErrorCode::NotPermitted");

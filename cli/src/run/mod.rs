@@ -389,17 +389,34 @@ impl Run {
 
     /// Code that locks a file which it has open asks for the lock by the path of the file.
     fn warn_of_other_files(&self, locks: &Directory) {
-        let files = self.dirs.iter().filter_map(|files| {
+        // The files in the place of the locks, and those that lie in it.
+        let around = self.dirs.iter().filter_map(|files| {
             let Directory { host, guest } = &files.directory;
-            let rest = Path::new(stripped(&locks.guest)).strip_prefix(stripped(guest));
-            Some((guest, host.join(rest.ok()?)))
+            let rest = below(&locks.guest, guest)?;
+            Some((guest, host.join(rest), locks.host.clone()))
         });
-        let Some((guest, files)) = files.max_by_key(|(guest, _)| stripped(guest).len()) else {
-            return;
-        };
-        if let (Ok(files), Ok(locked)) = (files.canonicalize(), locks.host.canonicalize())
-            && files != locked
+        let around = around.max_by_key(|(guest, ..)| stripped(guest).len());
+        let inside = self.dirs.iter().filter_map(|files| {
+            let Directory { host, guest } = &files.directory;
+            let rest = below(guest, &locks.guest).filter(|rest| *rest != Path::new(""))?;
+            let closer = self.locks.iter().any(|other| {
+                let other = &other.directory.guest;
+                stripped(other).len() > stripped(&locks.guest).len()
+                    && below(guest, other).is_some()
+            });
+            (!closer).then(|| (guest, host.clone(), locks.host.join(rest)))
+        });
+        for (guest, files, locked) in around.into_iter().chain(inside) {
+            self.warn_unless_same(locks, guest, &files, &locked);
+        }
+    }
+
+    fn warn_unless_same(&self, locks: &Directory, guest: &str, files: &Path, locked: &Path) {
+        let locked = locked.canonicalize();
+        if let Ok(files) = files.canonicalize()
+            && locked.as_ref().ok() != Some(&files)
         {
+            let locked = locked.unwrap_or_else(|_| locks.host.clone());
             tracing::warn!(
                 files = %files.display(),
                 locks = %locked.display(),
@@ -414,6 +431,12 @@ impl Run {
 /// wasmtime's error as one of this program.
 fn boxed(error: wasmtime::Error) -> anyhow::Error {
     anyhow::Error::from_boxed(error.into_boxed_dyn_error())
+}
+
+/// What leads from one guest path to another, if that lies in it.
+fn below<'a>(guest: &'a str, directory: &str) -> Option<&'a Path> {
+    let guest = Path::new(stripped(guest));
+    guest.strip_prefix(stripped(directory)).ok()
 }
 
 /// A guest path without what counts for nothing in it (S19).

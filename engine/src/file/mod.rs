@@ -170,15 +170,19 @@ impl FileSpace {
     /// [`Unsupported`](ErrorKind::Unsupported) where the operating system does not tell, as on
     /// Windows; and [`Io`](ErrorKind::Io).
     pub fn name_of(&self, file: &std::fs::File) -> Result<(String, Identity), Error> {
-        let metadata = translated(Metadata::from_file(file))?;
-        let path = translated(sys::path_of(file))?.ok_or(ErrorKind::NoEntry)?;
-        let directory = translated(sys::path_of(&*self.dir))?.ok_or(ErrorKind::NoEntry)?;
+        // Paths first: the system tells them without asking the file system, which may hang.
+        let directory = translated(sys::path_of(&*self.dir))?;
+        let path = translated(sys::path_of(file))?;
         let below = path.strip_prefix(&directory).map_err(|_| {
             let why = "the file does not lie below the directory";
             Error::new(ErrorKind::NotPermitted, why)
         })?;
         let below = below.to_str().ok_or(ErrorKind::InvalidName)?;
         let name = LockName::parse(below, usize::MAX)?;
+        let metadata = translated(Metadata::from_file(file))?;
+        if !translated(sys::is_linked(file))? {
+            return Err(ErrorKind::NoEntry.into());
+        }
         let numbers = translated(sys::numbers(file, &metadata))?;
         let kind = translated(sys::file_system(file))?;
         let identity = self.identity(numbers, kind, &name);

@@ -98,7 +98,12 @@ impl LocksCtxView<'_> {
             Descriptor::File(file) => Arc::clone(&file.file),
             Descriptor::Dir(_) => return Err(Error::from(ErrorKind::IsDirectory).into()),
         };
+        if self.ctx.owner.is_closed() {
+            return Err(Error::from(ErrorKind::Closed).into());
+        }
         let mut closest: Option<Found> = None;
+        let why = "no granted directory leads to the file";
+        let mut refused = Error::new(ErrorKind::NotPermitted, why);
         for space in self
             .ctx
             .spaces
@@ -108,7 +113,11 @@ impl LocksCtxView<'_> {
             let (name, identity) = match space.name_of(&file) {
                 Ok(found) => found,
                 Err(error) if error.kind() == ErrorKind::NotPermitted => continue,
-                Err(error) => return Err(error.into()),
+                // Another one may lead to the file all the same.
+                Err(error) => {
+                    refused = error;
+                    continue;
+                }
             };
             if closest
                 .as_ref()
@@ -121,9 +130,6 @@ impl LocksCtxView<'_> {
                 });
             }
         }
-        closest.ok_or_else(|| {
-            let why = "no granted directory leads to the file";
-            Error::new(ErrorKind::NotPermitted, why).into()
-        })
+        Ok(closest.ok_or(refused)?)
     }
 }

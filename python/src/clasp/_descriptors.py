@@ -78,8 +78,12 @@ class _Descriptor:
             raise
         return lock
 
+    def is_replaced(self, fd):
+        """Whether the path leads to another file by now, or to none."""
+        return _of_path(self.path) != _identity(_os_fstat(fd))
+
     def _check(self, fd):
-        if _of_path(self.path) != _identity(_os_fstat(fd)):
+        if self.is_replaced(fd):
             raise OSError(errno.ESTALE, "the path leads to another file by now", self.path)
 
 
@@ -177,6 +181,12 @@ def set_flock(fd, mode, wait):
         if mode is None:
             return
     elif held is not None:
+        try:
+            call(held[0].check, path=descriptor.path)
+        except OSError as error:
+            # That the path leads elsewhere is no loss: the file that is open is locked.
+            if error.errno != errno.ESTALE:
+                raise
         return
     try:
         descriptor.guard = _take_flock(fd, descriptor, mode, wait), mode
@@ -184,7 +194,7 @@ def set_flock(fd, mode, wait):
         if error.errno != errno.EAGAIN:
             # It may have followed the name to another file.
             descriptor.drop_lock()
-        if error.errno == errno.ESTALE and not wait:
+        if error.errno == errno.ESTALE and not wait and descriptor.is_replaced(fd):
             # Another may have locked the file that is open. Programs that remove their lock file,
             # as filelock does, open it anew and try again.
             raise BlockingIOError(errno.EAGAIN, str(error)) from error

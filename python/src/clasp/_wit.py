@@ -6,9 +6,9 @@ import importlib.util
 
 
 def _interface(name):
-    named = f"wit_world.imports.{name}"
+    named = f"wit_world.imports.clasp_locks_{name}"
     if importlib.util.find_spec(named) is None:
-        named = f"wit_world.imports.clasp_locks_{name}"
+        named = f"wit_world.imports.{name}"
     return importlib.import_module(named)
 
 

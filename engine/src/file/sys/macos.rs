@@ -11,14 +11,14 @@ pub(crate) use super::{
     no_order::*,
     no_signal::*,
     unix::{
-        check_name, classify, is_read_only, keeps_creation_times, look_up, numbers, path_of,
-        prepare, set_creation_mode,
+        check_name, classify, is_linked, is_read_only, keeps_creation_times, look_up, numbers,
+        path_of, prepare, set_creation_mode,
     },
 };
 
 use super::{
     token,
-    unix::{inheritable, is_linked, operation},
+    unix::{inheritable, operation},
 };
 use crate::{
     ByteRange, Error, ErrorKind, Mode,

@@ -80,21 +80,19 @@ pub(crate) fn numbers(_: &File, metadata: &Metadata) -> io::Result<Numbers> {
     Ok((metadata.dev(), metadata.ino().into()))
 }
 
-/// The path of an open file or directory now; `None` if it was removed.
+/// The path of an open file or directory now, or its last one if it was removed.
 #[doc(alias = "F_GETPATH")]
-pub(crate) fn path_of(file: impl AsFd) -> io::Result<Option<PathBuf>> {
-    if rustix::fs::fstat(&file)?.st_nlink == 0 {
-        return Ok(None);
-    }
+pub(crate) fn path_of(file: impl AsFd) -> io::Result<PathBuf> {
     #[cfg(target_os = "macos")]
     let path = rustix::fs::getpath(&file)?;
     #[cfg(not(target_os = "macos"))]
     let path = {
         use std::os::fd::AsRawFd;
-        let link = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
-        rustix::fs::readlink(link, Vec::new())?
+        let link = format!("/proc/thread-self/fd/{}", file.as_fd().as_raw_fd());
+        // Missing where /proc is not mounted: the file itself is open.
+        rustix::fs::readlink(link, Vec::new()).map_err(|_| io::ErrorKind::Unsupported)?
     };
-    Ok(Some(PathBuf::from(OsString::from_vec(path.into_bytes()))))
+    Ok(PathBuf::from(OsString::from_vec(path.into_bytes())))
 }
 
 /// What tells the file a name leads to from others.

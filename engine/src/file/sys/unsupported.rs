@@ -58,7 +58,11 @@ pub(crate) fn look_up(_: &Dir, _: &Path) -> io::Result<Numbers> {
     unsupported()
 }
 
-pub(crate) fn path_of<T>(_: T) -> io::Result<Option<PathBuf>> {
+pub(crate) fn is_linked(_: &File) -> io::Result<bool> {
+    unsupported()
+}
+
+pub(crate) fn path_of<T>(_: T) -> io::Result<PathBuf> {
     unsupported()
 }
 

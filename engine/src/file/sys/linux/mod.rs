@@ -17,8 +17,8 @@ pub(crate) use ranges::NativeRanges;
 pub(crate) use wake::choose_wake_signal;
 
 pub(crate) use super::unix::{
-    check_name, classify, is_read_only, keeps_creation_times, look_up, numbers, path_of, prepare,
-    set_creation_mode,
+    check_name, classify, is_linked, is_read_only, keeps_creation_times, look_up, numbers, path_of,
+    prepare, set_creation_mode,
 };
 use crate::file::{Family, Order};
 

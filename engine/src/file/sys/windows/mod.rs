@@ -9,7 +9,7 @@ mod port;
 mod wait;
 
 pub(crate) use super::{no_order::*, no_ranges::*, no_signal::*};
-pub(crate) use identity::{file_system, look_up, numbers};
+pub(crate) use identity::{file_system, is_linked, look_up, numbers};
 #[cfg(feature = "conformance")]
 pub(crate) use lock::{try_lock, unlock};
 pub(crate) use names::check_name;
@@ -43,7 +43,7 @@ pub(crate) const FAMILIES: &[Family] = &[Family::LockFileEx];
 pub(crate) const ORDERS: &[Order] = &[Order::Kernel];
 
 /// Whoever asks wants locks on ranges, or those of `flock`, and there are none.
-pub(crate) fn path_of<T>(_: T) -> io::Result<Option<PathBuf>> {
+pub(crate) fn path_of<T>(_: T) -> io::Result<PathBuf> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
