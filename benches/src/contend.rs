@@ -40,6 +40,8 @@ pub(crate) enum Way {
     Sync(Family, Rule, Configuration),
     /// A guest in a host with suspending functions.
     Async(Family, Rule, Configuration),
+    /// A task of a guest of WASI 0.3.
+    Tasks(Family, Rule),
 }
 
 /// In which order processes get a lock.
@@ -86,6 +88,7 @@ impl FromStr for Way {
             ["engine", f, o] => Way::Engine(family(f)?, o.parse()?),
             ["sync", f, o] => Way::Sync(family(f)?, o.parse()?, plain),
             ["async", f, o] => Way::Async(family(f)?, o.parse()?, plain),
+            ["tasks", f, o] => Way::Tasks(family(f)?, o.parse()?),
             ["sync", f, o, "plain"] => {
                 Way::Sync(family(f)?, o.parse()?, Configuration::NoConcurrency)
             }
@@ -199,14 +202,10 @@ impl Contender {
         let directory = path.parent().context("a path in a directory")?;
         let name = path.file_name().context("a name")?;
         let name = name.to_str().context("a name in UTF-8")?.to_owned();
-        let guest = |suspending, family, rule, configuration| -> Result<Contender> {
+        let guest = |functions, family, rule, configuration| -> Result<Contender> {
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(1)
                 .build()?;
-            let functions = match suspending {
-                true => Functions::Suspending,
-                false => Functions::Blocking,
-            };
             let host = Host::new(functions, configuration)?;
             let grant = grant(directory, family, rule)?;
             let guest = runtime.block_on(host.guest(LockManager::global(), grant))?;
@@ -249,8 +248,15 @@ impl Contender {
                 let lock = owner.open(&grant(directory, family, rule)?, &name)?;
                 Contender::Engine(lock, mode, owner)
             }
-            Way::Sync(family, rule, configuration) => guest(false, family, rule, configuration)?,
-            Way::Async(family, rule, configuration) => guest(true, family, rule, configuration)?,
+            Way::Sync(family, rule, configuration) => {
+                guest(Functions::Blocking, family, rule, configuration)?
+            }
+            Way::Async(family, rule, configuration) => {
+                guest(Functions::Suspending, family, rule, configuration)?
+            }
+            Way::Tasks(family, rule) => {
+                guest(Functions::Concurrent, family, rule, Configuration::Default)?
+            }
         })
     }
 

@@ -5,7 +5,7 @@ use crate::{
     turns::{Turn, now},
     written_by_hand::{self, HasLock, View},
 };
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use clasp_host::{Grant, Limits, LockManager, LocksCtx, LocksCtxView, LocksView};
 use std::{
     path::{Path, PathBuf},
@@ -31,6 +31,15 @@ mod suspending {
     });
 }
 
+mod tasks {
+    wasmtime::component::bindgen!({
+        path: "wit",
+        world: "tasks",
+        exports: { default: async | store },
+        require_store_data_send: true,
+    });
+}
+
 /// wasmtime's error as one of this program.
 fn boxed(error: wasmtime::Error) -> anyhow::Error {
     anyhow::Error::from_boxed(error.into_boxed_dyn_error())
@@ -52,7 +61,7 @@ pub(crate) struct Host {
     engine: Engine,
     component: Component,
     linker: Linker<State>,
-    suspending: bool,
+    functions: Functions,
     /// Of all guests whose host functions are written by hand.
     by_hand: Arc<RwLock<()>>,
 }
@@ -62,6 +71,26 @@ pub(crate) struct State {
     wasi: WasiCtx,
     locks: LocksCtx,
     by_hand: Arc<RwLock<()>>,
+    /// When all requests of `crowd` waited.
+    crowded: Option<Crowded>,
+}
+
+/// What a process needs while requests wait in it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Crowded {
+    pub(crate) bytes: u64,
+    pub(crate) threads: usize,
+}
+
+impl Crowded {
+    pub(crate) fn now() -> Result<Crowded> {
+        let pages = std::fs::read_to_string("/proc/self/statm")?;
+        let resident = pages.split(' ').nth(1).unwrap_or_default();
+        Ok(Crowded {
+            bytes: resident.parse::<u64>()? * rustix::param::page_size() as u64,
+            threads: std::fs::read_dir("/proc/self/task")?.count(),
+        })
+    }
 }
 
 impl HasLock for State {
@@ -91,15 +120,15 @@ impl LocksView for State {
     }
 }
 
-/// The guest, where `cargo xtask guests` leaves it.
-fn guest() -> Result<PathBuf> {
+/// A guest, where `cargo xtask guests` leaves it.
+fn guest(name: &str) -> Result<PathBuf> {
     let program = std::env::current_exe()?;
-    let guest = Path::new("guests/wasm32-wasip2/release/contender.wasm");
+    let guest = Path::new("guests/wasm32-wasip2/release").join(name);
     program
         .ancestors()
-        .map(|directory| directory.join(guest))
+        .map(|directory| directory.join(&guest))
         .find(|path| path.is_file())
-        .ok_or_else(|| anyhow!("contender.wasm is not built: run `cargo xtask bench`"))
+        .ok_or_else(|| anyhow!("{name} is not built: run `cargo xtask bench`"))
 }
 
 /// Which host functions a guest is linked with.
@@ -107,15 +136,22 @@ fn guest() -> Result<PathBuf> {
 pub(crate) enum Functions {
     Blocking,
     Suspending,
+    /// Those of WASI 0.3.
+    Concurrent,
     /// One lock of tokio's for all guests of the host.
     ByHand,
 }
 
 impl Host {
     pub(crate) fn new(functions: Functions, configuration: Configuration) -> Result<Host> {
-        let suspending = functions != Functions::Blocking;
-        let guest = guest()?;
+        let guest = guest(match functions {
+            Functions::Concurrent => "tasks_contender.wasm",
+            _ => "contender.wasm",
+        })?;
         let mut config = Config::new();
+        if functions == Functions::Concurrent {
+            config.wasm_component_model_async(true);
+        }
         match configuration {
             Configuration::Default => {}
             Configuration::NoConcurrency => {
@@ -146,6 +182,24 @@ impl Host {
                     wasmtime_wasi::p2::add_to_linker_async(linker)?;
                     clasp_host::p2::add_to_linker_async(linker)?;
                 }
+                Functions::Concurrent => {
+                    wasmtime_wasi::p2::add_to_linker_async(linker)?;
+                    clasp_host::p3::add_to_linker(linker)?;
+                    linker.root().func_wrap(
+                        "all-wait",
+                        |mut store: wasmtime::StoreContextMut<'_, State>, (): ()| {
+                            store.data_mut().crowded = Crowded::now().ok();
+                            Ok(())
+                        },
+                    )?;
+                    linker.root().func_wrap(
+                        "waiting",
+                        |store: wasmtime::StoreContextMut<'_, State>, (): ()| {
+                            let seen = store.data().locks.handle().snapshot();
+                            Ok((seen.iter().filter(|lock| !lock.held).count() as u32,))
+                        },
+                    )?;
+                }
                 Functions::ByHand => {
                     wasmtime_wasi::p2::add_to_linker_async(linker)?;
                     written_by_hand::add_to_linker(linker)?;
@@ -162,7 +216,7 @@ impl Host {
             engine,
             component,
             linker,
-            suspending,
+            functions,
             by_hand: Arc::default(),
         })
     }
@@ -170,6 +224,8 @@ impl Host {
     fn store(&self, manager: &LockManager, grant: Grant) -> Store<State> {
         let mut limits = Limits::default();
         limits.waiter_threads = 1024;
+        limits.waiting_requests = 100_000;
+        limits.held_locks = 100_000;
         let state = State {
             table: ResourceTable::new(),
             wasi: WasiCtx::builder().build(),
@@ -178,6 +234,7 @@ impl Host {
                 .grant("data", grant)
                 .build(),
             by_hand: Arc::clone(&self.by_hand),
+            crowded: None,
         };
         Store::new(&self.engine, state)
     }
@@ -185,16 +242,21 @@ impl Host {
     /// A guest that may lock below `data`.
     pub(crate) async fn guest(&self, manager: &LockManager, grant: Grant) -> Result<Guest> {
         let mut store = self.store(manager, grant);
-        Ok(if self.suspending {
-            let guest =
-                suspending::Contender::instantiate_async(&mut store, &self.component, &self.linker)
-                    .await
-                    .map_err(boxed)?;
-            Guest::Suspending(store, guest)
-        } else {
-            let guest = blocking::Contender::instantiate(&mut store, &self.component, &self.linker)
-                .map_err(boxed)?;
-            Guest::Blocking(store, guest)
+        let (component, linker) = (&self.component, &self.linker);
+        Ok(match self.functions {
+            Functions::Blocking => {
+                let guest = blocking::Contender::instantiate(&mut store, component, linker);
+                Guest::Blocking(store, guest.map_err(boxed)?)
+            }
+            Functions::Suspending | Functions::ByHand => {
+                let guest =
+                    suspending::Contender::instantiate_async(&mut store, component, linker).await;
+                Guest::Suspending(store, guest.map_err(boxed)?)
+            }
+            Functions::Concurrent => {
+                let guest = tasks::Tasks::instantiate_async(&mut store, component, linker).await;
+                Guest::Concurrent(store, guest.map_err(boxed)?)
+            }
         })
     }
 }
@@ -203,10 +265,22 @@ impl Host {
 pub(crate) enum Guest {
     Blocking(Store<State>, blocking::Contender),
     Suspending(Store<State>, suspending::Contender),
+    Concurrent(Store<State>, tasks::Tasks),
 }
 
 fn path(name: &str) -> String {
     format!("data/{name}")
+}
+
+/// A call of a guest of WASI 0.3.
+macro_rules! concurrently {
+    ($store:expr, $guest:expr, $call:ident($($argument:expr),*)) => {
+        $store
+            .run_concurrent(async |store| $guest.$call(store, $($argument.to_owned()),*).await)
+            .await
+            .map_err(boxed)?
+            .map_err(boxed)?
+    };
 }
 
 macro_rules! call {
@@ -222,6 +296,9 @@ macro_rules! call {
             }
             Guest::Suspending(store, guest) => {
                 guest.$call(store, $($argument),*).await.map_err(boxed)?.map($convert)
+            }
+            Guest::Concurrent(store, guest) => {
+                concurrently!(store, guest, $call($($argument),*)).map($convert)
             }
         }
         .map_err(|error| anyhow!(error))
@@ -255,9 +332,37 @@ impl Guest {
                 let step = step!(suspending);
                 guest.call_pairs(store, &name, exclusive, step, count).await
             }
+            Guest::Concurrent(store, guest) => {
+                ensure!(step == Step::Nothing, "this way has no steps");
+                Ok(concurrently!(
+                    store,
+                    guest,
+                    call_pairs(name, exclusive, count)
+                ))
+            }
         }
         .map_err(boxed)?
         .map_err(|error| anyhow!(error))
+    }
+
+    /// How long it takes so many tasks of the guest to have a lock in turn, and what the process
+    /// needed while all waited.
+    pub(crate) async fn crowd(&mut self, name: &str, count: u32) -> Result<(u64, Crowded)> {
+        let Guest::Concurrent(store, guest) = self else {
+            bail!("only a guest of WASI 0.3 has tasks");
+        };
+        let taken = concurrently!(store, guest, call_crowd(path(name), count));
+        let taken = taken.map_err(|error| anyhow!(error))?;
+        let crowded = store.data().crowded.context("they did not wait")?;
+        Ok((taken, crowded))
+    }
+
+    /// How long requests were there after they were cancelled, in nanoseconds.
+    pub(crate) async fn cancel(&mut self, name: &str, count: u32) -> Result<Vec<u64>> {
+        let Guest::Concurrent(store, guest) = self else {
+            bail!("only a guest of WASI 0.3 cancels");
+        };
+        concurrently!(store, guest, call_cancel(path(name), count)).map_err(|error| anyhow!(error))
     }
 
     pub(crate) async fn count(&mut self, name: &str, exclusive: bool, until: u64) -> Result<u64> {

@@ -18,6 +18,7 @@ mod statistics;
 mod steps;
 mod strict;
 mod turns;
+mod waits;
 mod wakeup;
 mod written_by_hand;
 
@@ -67,6 +68,9 @@ enum Command {
     /// One process in which a lock hangs
     #[command(hide = true)]
     Hung(hung::Hung),
+    /// Many requests of one guest
+    #[command(hide = true)]
+    Waits(waits::Waits),
     /// Many guests or tasks in one process
     #[command(hide = true)]
     Inhost(inhost::Inhost),
@@ -95,5 +99,6 @@ fn main() -> Result<()> {
         Command::Echo => wakeup::echo(),
         Command::Hung(hung) => hung.run(),
         Command::Inhost(inhost) => inhost.run(),
+        Command::Waits(waits) => waits.run(),
     }
 }

@@ -48,7 +48,7 @@ fn tables(results: &Results) -> Result<String> {
          on {}. Other programs ran on the machine at the same time, so only ratios within a \
          table are reliable. clasp {}, wasmtime {}.{}\n\n\
          `sync` and `async` are guests in a host with blocking or suspending functions, \
-         `engine` is the engine without wasm. `native` is the system calls alone: lock, \
+         `tasks` are tasks of a guest of WASI 0.3, `engine` is the engine without wasm. `native` is the system calls alone: lock, \
          fstat, unlock. `-plain` is wasmtime without support for concurrency. `fair` and \
          `kernel` are the order between hosts; `strict` is `fair` without a tenure: each host \
          in line gets one turn.",
@@ -110,6 +110,33 @@ fn tables(results: &Results) -> Result<String> {
             .instructions
             .iter()
             .map(|i| vec![i.way.clone(), format!("{:.0}", i.each)])
+            .collect(),
+    )?;
+    table(
+        &mut text,
+        "Requests of one guest of WASI 0.3 that wait for one lock at the same time; how long a \
+         cancelled one was still there",
+        &[
+            "requests",
+            "bytes each",
+            "threads",
+            "grants/s",
+            "cancelled behind a guest, us, p99",
+            "behind a process",
+        ],
+        results
+            .waits
+            .iter()
+            .map(|w| {
+                vec![
+                    w.count.to_string(),
+                    format!("{:.0}", w.found.bytes_each),
+                    w.found.threads.to_string(),
+                    format!("{:.0}", w.found.per_second),
+                    format!("{:.0}", w.found.queued_p99),
+                    format!("{:.0}", w.found.kernel_p99),
+                ]
+            })
             .collect(),
     )?;
     table(

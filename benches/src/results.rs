@@ -1,6 +1,6 @@
 //! What one run has found.
 
-use crate::{hung, inhost, machine::Machine, statistics::Contention};
+use crate::{hung, inhost, machine::Machine, statistics::Contention, waits};
 use serde::{Deserialize, Serialize};
 
 /// All that was found in one run.
@@ -17,6 +17,8 @@ pub(crate) struct Results {
     pub(crate) foreign: Vec<Foreign>,
     pub(crate) readers_and_writer: Vec<ReadersAndWriter>,
     pub(crate) in_host: Vec<InHost>,
+    #[serde(default)]
+    pub(crate) waits: Vec<Waits>,
     pub(crate) hung: Vec<Hung>,
     pub(crate) memory: Vec<Memory>,
     pub(crate) start: Option<Start>,
@@ -105,6 +107,13 @@ pub(crate) struct InHost {
     pub(crate) mode: String,
     pub(crate) count: usize,
     pub(crate) found: inhost::Found,
+}
+
+/// Requests of one guest of WASI 0.3.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Waits {
+    pub(crate) count: u32,
+    pub(crate) found: waits::Found,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

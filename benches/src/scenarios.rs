@@ -7,7 +7,7 @@ use crate::{
     report,
     results::{
         Contended, Existing, Foreign, HandOver, Hung, InHost, Instructions, Memory, Pair,
-        ReadersAndWriter, Results, Start, Step,
+        ReadersAndWriter, Results, Start, Step, Waits,
     },
     statistics::{contention, hand_overs, median, quantile},
     wakeup,
@@ -58,6 +58,7 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
         foreign: run.part("foreign", Run::foreign)?,
         readers_and_writer: run.part("readers-and-writer", Run::readers_and_writer)?,
         in_host: run.part("in-host", Run::in_host)?,
+        waits: run.part("waits", Run::waits)?,
         hung: run.part("hung", Run::hung)?,
         memory: run.part("memory", Run::memory)?,
         start: run.part("start", Run::start)?.pop(),
@@ -116,7 +117,7 @@ impl Run<'_> {
             let mut who = vec![Who::way(&format!("native-{family}"))];
             who.extend(rust.iter().map(|way| Who::way(way)));
             for order in ["kernel", "fair"] {
-                for way in ["engine", "sync", "async"] {
+                for way in ["engine", "sync", "async", "tasks"] {
                     who.push(Who::way(&format!("{way}-{family}-{order}")));
                 }
             }
@@ -512,6 +513,27 @@ impl Run<'_> {
                 });
                 eprintln!("{:?}", found.last());
             }
+        }
+        Ok(found)
+    }
+
+    fn waits(&self) -> Result<Vec<Waits>> {
+        let (counts, cancelled): (&[u32], _) = match self.settings.quick {
+            true => (&[100], 10),
+            false => (&[100, 1_000, 10_000], 1_000),
+        };
+        let mut found = Vec::new();
+        for &count in counts {
+            let directory = tempfile::tempdir_in(&self.directory)?;
+            let mut command = Command::new(std::env::current_exe()?);
+            command.arg("waits").arg(directory.path());
+            command.args([count, cancelled].map(|number: u32| number.to_string()));
+            let printed = output(&mut command)?;
+            found.push(Waits {
+                count,
+                found: serde_json::from_str(&printed)?,
+            });
+            eprintln!("{:?}", found.last());
         }
         Ok(found)
     }

@@ -51,6 +51,7 @@ macro_rules! causes {
         }
     };
 }
+#[cfg(feature = "p3")]
 pub(crate) use causes;
 
 causes!(types);
