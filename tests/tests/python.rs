@@ -128,6 +128,23 @@ fn a_lock_is_free_after_the_block() {
     }
 }
 
+/// Python ends the handles of an object that nothing refers to, in an order of its own.
+#[test]
+fn a_lock_that_is_garbage_is_released() {
+    if !has_guest("python") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let (mut native, mut guest) = (native(directory.path()), in_guest(directory.path()));
+    for library in ["fasteners", "clasp"] {
+        assert_eq!(guest.ask(&format!("{library} acquire")), "yes");
+        assert_eq!(native.ask("fasteners try"), "no");
+        assert_eq!(guest.ask(&format!("{library} forget")), "yes");
+        assert_eq!(native.ask("fasteners try"), "yes");
+        assert_eq!(native.ask("fasteners release"), "yes");
+    }
+}
+
 /// A lock stays with its file, whatever the file is called and by which name it was opened.
 #[test]
 fn a_lock_stays_with_its_file() {

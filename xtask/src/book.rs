@@ -11,7 +11,10 @@ use std::{
 };
 
 /// Documents of the repository that are pages of the book, by their page.
-const PAGES: [(&str, &str); 6] = [
+const PAGES: [(&str, &str); 9] = [
+    ("python.md", "python/README.md"),
+    ("javascript.md", "javascript/README.md"),
+    ("c.md", "c/README.md"),
     ("semantics.md", "wit/semantics.md"),
     ("interface.md", "wit/p2/reference.md"),
     ("interface-async.md", "wit/p3/reference.md"),

@@ -27,6 +27,9 @@ const SQLITE: [&str; 4] = [
     "-D_WASI_EMULATED_MMAN",
 ];
 
+/// The guest that calls `fcntl` and `flock` as it is told.
+const POSIX: &str = "tests/guests/c/posix.c";
+
 /// Provides a C compiler for guests that links `clasp-posix`, and says how to use it.
 pub(crate) fn posix() -> Result<()> {
     let toolchain = toolchain::ensure_c()?;
@@ -72,12 +75,16 @@ pub(crate) fn build() -> Result<()> {
             "Going on without SQLite's own test of locks: {error:#}"
         ));
     }
-    for source in c_files(&root().join("tests/guests/c"))? {
-        let name = source.file_stem().unwrap_or_default().to_string_lossy();
-        compile(&compiler, &[&source], &program(&name), &[])?;
-        // The same program natively, to compare with.
-        compile(Path::new("cc"), &[&source], &objects()?.join(&*name), &[])?;
+    for (name, source) in [
+        ("count_c", "examples/count/count.c"),
+        ("header", "tests/guests/c/header.c"),
+        ("posix", POSIX),
+    ] {
+        compile(&compiler, &[&root().join(source)], &program(name), &[])?;
     }
+    // The same program natively, to compare with.
+    let to = objects()?.join("posix");
+    compile(Path::new("cc"), &[&root().join(POSIX)], &to, &[])?;
     Ok(())
 }
 
@@ -121,9 +128,9 @@ fn objects() -> Result<PathBuf> {
     Ok(objects)
 }
 
-/// Writes the compiler, with its library and header, into `target/posix`.
+/// Writes the compiler, with its libraries and headers, into `target/posix`.
 fn driver(toolchain: &CToolchain) -> Result<PathBuf> {
-    say("Building the library for C");
+    say("Building the libraries for C");
     let prefix = target().join("posix");
     for part in ["bin", "include", "lib"] {
         fs::create_dir_all(prefix.join(part))?;
@@ -148,7 +155,8 @@ fn driver(toolchain: &CToolchain) -> Result<PathBuf> {
         fs::copy(root().join("posix").join(&header), prefix.join(&header))?;
     }
     let compiler = prefix.join("bin/cc");
-    toolchain.write_driver(&compiler, &prefix, "clasp_posix")?;
+    crate::c::library(|| toolchain.clang(), &prefix, &objects()?)?;
+    toolchain.write_driver(&compiler, &prefix, &["clasp_posix", "clasp"])?;
     Ok(compiler)
 }
 
@@ -210,15 +218,4 @@ fn compile(compiler: &Path, sources: &[&Path], to: &Path, flags: &[&str]) -> Res
     command.args(["-O2", "-Wall", "-Wno-unused", "-o"]).arg(to);
     capture(command.args(sources).args(flags))?;
     Ok(())
-}
-
-fn c_files(directory: &Path) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(directory)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "c") {
-            files.push(path);
-        }
-    }
-    Ok(files)
 }

@@ -16,10 +16,11 @@ pub(crate) fn build() -> Result<()> {
     build_packages(&PACKAGES)?;
     #[cfg(target_os = "linux")]
     {
-        // Their compilers are packages of Debian and of PyPI, which not every machine has.
+        // Their compilers are packages of Debian, PyPI and npm, which not every machine has.
         for (what, built) in [
             ("in C, and in Rust with SQLite", crate::existing::build()),
             ("in Python", crate::python::build()),
+            ("in JavaScript", crate::javascript::build()),
         ] {
             match built {
                 Err(error) if std::env::var_os("CI").is_none() => {

@@ -3,11 +3,15 @@
 mod assets;
 mod bench;
 mod book;
+#[cfg(target_os = "linux")]
+mod c;
 mod demo;
 #[cfg(target_os = "linux")]
 mod existing;
 mod faults;
 mod guests;
+#[cfg(target_os = "linux")]
+mod javascript;
 mod modules;
 mod packages;
 #[cfg(target_os = "linux")]
@@ -63,7 +67,8 @@ enum Command {
     },
     /// Build the guest programs of tests, examples and benchmarks
     Guests,
-    /// Provide a C compiler for guests, whose programs take the locks with fcntl and flock
+    /// Provide a C compiler for guests, whose programs take the locks with fcntl and flock, or
+    /// with clasp.h
     #[cfg(target_os = "linux")]
     Posix,
     /// Render the guides and the reference as a book, into target/book

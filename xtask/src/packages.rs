@@ -50,7 +50,14 @@ pub(crate) fn check(fix: bool) -> Result<()> {
         public_items(library, fix)?;
     }
     say("Packing the interface");
-    interface(&target().join("packages"))?;
+    let packages = target().join("packages");
+    interface(&packages)?;
+    #[cfg(target_os = "linux")]
+    {
+        say("Packing for Python and JavaScript");
+        crate::python::wheel(&packages)?;
+        crate::javascript::pack(&packages)?;
+    }
     say("Packing the crates");
     // The demo's guest is in a published `clasp`.
     guests::build_examples()?;

@@ -2,34 +2,64 @@
 
 use crate::shell::{cache, capture, root, say, target};
 use anyhow::{Context, Result};
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 /// The libraries that the guests run, with the versions that the tests are written for.
 const LIBRARIES: [&str; 3] = ["fasteners==0.20", "filelock==4.3.1", "portalocker==4.4.2"];
 
-/// What the guests are built with, and what the libraries' own tests need.
-const TOOLS: [&str; 6] = [
+/// What the guests are built and checked with, and what the libraries' own tests need.
+const TOOLS: [&str; 7] = [
     "componentize-py==0.25.1",
     "more-itertools==11.2.1",
+    "mypy==1.18.2",
     "pytest==9.2.0",
     "pytest-asyncio==1.5.0",
     "pytest-mock==3.17.0",
     "typing-extensions==4.16.0",
 ];
 
-/// The guests, with their worlds: one of its own, and that of a program that `clasp run` runs.
-const GUESTS: [(&str, &str); 2] = [
-    ("python", "clasp:test-python/guest"),
-    ("suites", "clasp:python/command"),
+/// A guest: its name, the directory, the module there, and the world.
+type Guest = (&'static str, &'static str, &'static str, &'static str);
+
+const GUESTS: [Guest; 5] = [
+    ("count", "examples/count", "count", "clasp:python/command"),
+    (
+        "count_tasks",
+        "examples/count",
+        "count_tasks",
+        "clasp:python/async-command",
+    ),
+    (
+        "python",
+        "tests/guests/python",
+        "app",
+        "clasp:test-python/guest",
+    ),
+    (
+        "tasks",
+        "tests/guests/python",
+        "tasks",
+        "clasp:python/async-command",
+    ),
+    (
+        "suites",
+        "tests/guests/suites",
+        "app",
+        "clasp:python/command",
+    ),
 ];
 
-/// Builds `tests/guests/{python,suites}` into `target/guests`, beside the other guests, and
-/// provides the sources that the second needs.
+/// Builds them into `target/guests`, beside the other guests, and provides the sources that
+/// `suites` needs.
 pub(crate) fn build() -> Result<()> {
     let environment = environment()?;
-    for (name, world) in GUESTS {
-        say(format!("Building tests/guests/{name}"));
-        let source = root().join("tests/guests").join(name);
+    for (name, directory, module, world) in GUESTS {
+        say(format!("Building {directory}/{module}.py"));
+        let source = root().join(directory);
         let program = target().join(format!("guests/wasm32-wasip2/release/{name}.wasm"));
         let mut build = Command::new(environment.join("bin/componentize-py"));
         build.env("VIRTUAL_ENV", &environment);
@@ -41,11 +71,12 @@ pub(crate) fn build() -> Result<()> {
             build
                 .args(["--quiet", "--world", world, "componentize", "--python-path"])
                 .arg(source)
-                .args(["app", "--output"])
+                .args([module, "--output"])
                 .arg(program)
                 .current_dir(target()),
         )?;
     }
+    check_annotations(&environment)?;
     let suites = target().join("python-suites");
     let _ = fs::remove_dir_all(&suites);
     capture(
@@ -55,6 +86,43 @@ pub(crate) fn build() -> Result<()> {
             .arg(suites),
     )?;
     Ok(())
+}
+
+/// Checks the annotations of this project's own package, and what they promise.
+fn check_annotations(environment: &Path) -> Result<()> {
+    say("Checking the annotations of python");
+    capture(
+        Command::new(environment.join("bin/mypy"))
+            .args(["--strict", "--ignore-missing-imports"])
+            .args(["src/clasp/__init__.py", "src/clasp/aio.py"])
+            .arg(root().join("tests/guests/python/annotations.py"))
+            .env("MYPYPATH", "src")
+            .current_dir(copy()),
+    )?;
+    Ok(())
+}
+
+/// Builds the wheel.
+pub(crate) fn wheel(to: &Path) -> Result<()> {
+    let environment = environment()?;
+    capture(
+        Command::new(environment.join("bin/python"))
+            .args([
+                "-m",
+                "pip",
+                "--disable-pip-version-check",
+                "wheel",
+                "--quiet",
+            ])
+            .args(["--no-deps", "--no-build-isolation", "--wheel-dir"])
+            .args([to, &copy()]),
+    )?;
+    Ok(())
+}
+
+/// A copy of this project's own sources, since building leaves files beside them.
+fn copy() -> PathBuf {
+    target().join("python")
 }
 
 /// A virtual environment with the packages, and with this project's own as it is now.
@@ -99,8 +167,7 @@ fn environment() -> Result<PathBuf> {
         )?;
         fs::write(&note, wanted)?;
     }
-    // Built in a copy of the sources, since building leaves files beside them.
-    let copy = target().join("python");
+    let copy = copy();
     let _ = fs::remove_dir_all(&copy);
     fs::create_dir_all(&copy)?;
     let sources = root().join("python");

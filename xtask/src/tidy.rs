@@ -22,11 +22,21 @@ const WIT_COPIES: [(&str, &str); 5] = [
     ("wit/descriptors", "host/wit/descriptors"),
 ];
 
-/// Where each package of `wit/p2` lies for Python, which has a package of its own beside them.
-const WIT_FOR_PYTHON: [(&str, &str); 3] = [
-    ("", "clasp-locks"),
-    ("deps/clocks", "clocks"),
-    ("deps/io", "io"),
+/// Where each package lies for Python and JavaScript, which have a package of their own beside
+/// them.
+const WIT_PACKAGES: [(&str, &str); 9] = [
+    ("wit/p2", "python/src/clasp/wit/deps/clasp-locks"),
+    ("wit/p2/deps/clocks", "python/src/clasp/wit/deps/clocks"),
+    ("wit/p2/deps/io", "python/src/clasp/wit/deps/io"),
+    ("wit/p3", "python/src/clasp/wit/deps/clasp-locks-0.3"),
+    ("wit/p3/deps/clocks", "python/src/clasp/wit/deps/clocks-0.3"),
+    ("wit/p2/deps/clocks", "javascript/wit/deps/clocks"),
+    ("wit/p2/deps/io", "javascript/wit/deps/io"),
+    ("wit/p3/deps/clocks", "javascript/wit/deps/clocks-0.3"),
+    (
+        "wit/descriptors/deps/filesystem",
+        "javascript/wit/deps/filesystem",
+    ),
 ];
 
 /// What each crate of this workspace may depend on, of this workspace.
@@ -86,15 +96,48 @@ fn copies(fix: bool) -> Result<()> {
         let original = root().join(original);
         copied(&original, &root().join(copy), &wit_files(&original)?, fix)?;
     }
-    let original = root().join("wit/p2");
-    for (package, copy) in WIT_FOR_PYTHON {
-        let package = original.join(package);
+    for (package, copy) in WIT_PACKAGES {
+        let package = root().join(package);
         let mut files = wit_files(&package)?;
         files.retain(|file| file.parent() == Some(&package));
-        let copy = root().join("python/src/clasp/wit/deps").join(copy);
-        copied(&package, &copy, &files, fix)?;
+        copied(&package, &root().join(copy), &files, fix)?;
+    }
+    for file in ["preopens.wit", "types.wit"] {
+        let expected = without_pollables(&fs::read_to_string(root().join("wit/p2").join(file))?);
+        let path = root().join("javascript/wit/deps/clasp-locks").join(file);
+        if fix {
+            fs::write(&path, &expected)?;
+        }
+        ensure!(
+            fs::read_to_string(&path)? == expected,
+            "{} is not wit/p2/{file} without pollables; run `cargo xtask tidy --fix`",
+            path.display()
+        );
     }
     Ok(())
+}
+
+/// An interface without the functions that return a pollable. componentize-qjs 0.4.5 builds no
+/// program that imports an interface, other than those of WASI, with a resource of WASI.
+fn without_pollables(interface: &str) -> String {
+    let mut kept: Vec<&str> = Vec::new();
+    // Comments and attributes belong to the item after them.
+    let mut before = Vec::new();
+    for line in interface.lines() {
+        let text = line.trim_start();
+        if text.starts_with("///") || text.starts_with('@') {
+            before.push(line);
+        } else if text.contains("pollable") {
+            before.clear();
+        } else {
+            kept.append(&mut before);
+            let second_blank = text.is_empty() && kept.last().is_some_and(|last| last.is_empty());
+            if !second_blank {
+                kept.push(line);
+            }
+        }
+    }
+    kept.join("\n") + "\n"
 }
 
 /// A directory has copies of these files of another one, and nothing else.

@@ -13,10 +13,13 @@ distribution serves it.
 import contextlib
 import functools
 import os
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any, ParamSpec, Self, TypeVar
 
 from componentize_py_types import Err
 
-from ._host import kind_of, lockspace_of, os_error
+from ._host import kind_of, lockspace_of, make_directory, os_error
 from ._wit import types
 
 __all__ = [
@@ -28,45 +31,61 @@ __all__ = [
 ]
 
 
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+_Path = str | bytes | os.PathLike[str]
+
+
+def _nanoseconds(timeout: float | None) -> int | None:
+    """A timeout in seconds as the interface takes it."""
+    if timeout is None:
+        return None
+    if not timeout >= 0:
+        raise ValueError("the timeout must not be negative")
+    nanoseconds = timeout * 1_000_000_000
+    # What 64 bits cannot hold is 584 years away.
+    return int(nanoseconds) if nanoseconds < 2**64 - 1 else None
+
+
 class _Lock:
-    def __init__(self, path, sleep_func=None, logger=None):
+    path: str | bytes
+
+    def __init__(
+        self, path: _Path, sleep_func: Any = None, logger: Any = None
+    ) -> None:
         self.path = os.fspath(path)
-        self._lock = None
-        self._guard = None
+        self._lock: Any = None
+        self._guard: Any = None
 
     @property
-    def acquired(self):
+    def acquired(self) -> bool:
         """Whether the lock is held by this object."""
         return self._guard is not None
 
-    def exists(self):
+    def exists(self) -> bool:
         """Whether the lock file exists."""
         return os.path.exists(self.path)
 
-    def _open(self):
+    def _open(self) -> Any:
         if self._lock is None:
-            directory = os.path.dirname(os.fsdecode(self.path))
-            if directory and not os.path.exists(directory):
-                os.makedirs(directory)
-            space, name = lockspace_of(os.fsdecode(self.path))
+            path = os.fsdecode(self.path)
+            space, name = lockspace_of(path)
+            make_directory(path)
             try:
                 self._lock = space.open(name)
             except Err as error:
                 raise os_error(error, self.path) from None
         return self._lock
 
-    def _acquire(self, mode, blocking, timeout):
+    def _acquire(self, mode: Any, blocking: bool, timeout: float | None) -> bool:
         if self.acquired:
             raise RuntimeError("the lock is held by this object already")
-        if timeout is not None and not timeout >= 0:
-            raise ValueError("the timeout must not be negative")
-        # What 64 bits of nanoseconds cannot hold is 584 years away.
-        longest = 2**64 - 1
-        limit = longest if timeout is None else min(timeout * 1_000_000_000, longest)
+        limit = _nanoseconds(timeout)
         lock = self._open()
         try:
             if blocking:
-                self._guard = lock.acquire(mode, None if limit == longest else int(limit))
+                self._guard = lock.acquire(mode, limit)
             else:
                 self._guard = lock.try_acquire(mode)
         except Err as error:
@@ -79,12 +98,12 @@ class _Lock:
                 self._close()
         return self.acquired
 
-    def _close(self):
+    def _close(self) -> None:
         if self._lock is not None:
             lock, self._lock = self._lock, None
             lock.__exit__(None, None, None)
 
-    def _release(self):
+    def _release(self) -> None:
         if not self.acquired:
             raise RuntimeError("the lock is not held by this object")
         guard, self._guard = self._guard, None
@@ -95,43 +114,68 @@ class _Lock:
 class InterProcessLock(_Lock):
     """A lock on a file, which one program holds at a time."""
 
-    def acquire(self, blocking=True, delay=None, max_delay=None, timeout=None):
+    def acquire(
+        self,
+        blocking: bool = True,
+        delay: float | None = None,
+        max_delay: float | None = None,
+        timeout: float | None = None,
+    ) -> bool:
         """Takes the lock; false if that was not possible at once, or within `timeout` seconds."""
         return self._acquire(types.Mode.EXCLUSIVE, blocking, timeout)
 
-    def release(self):
+    def release(self) -> None:
         """Releases the lock."""
         self._release()
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         self.acquire()
         return self
 
-    def __exit__(self, *_):
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.release()
 
 
 class InterProcessReaderWriterLock(_Lock):
     """A lock on a file, which many readers or one writer hold at a time."""
 
-    def acquire_read_lock(self, blocking=True, delay=None, max_delay=None, timeout=None):
+    def acquire_read_lock(
+        self,
+        blocking: bool = True,
+        delay: float | None = None,
+        max_delay: float | None = None,
+        timeout: float | None = None,
+    ) -> bool:
         """Takes the lock shared; false if that was not possible at once, or within `timeout`."""
         return self._acquire(types.Mode.SHARED, blocking, timeout)
 
-    def acquire_write_lock(self, blocking=True, delay=None, max_delay=None, timeout=None):
+    def acquire_write_lock(
+        self,
+        blocking: bool = True,
+        delay: float | None = None,
+        max_delay: float | None = None,
+        timeout: float | None = None,
+    ) -> bool:
         """Takes the lock exclusively; false if that was not possible."""
         return self._acquire(types.Mode.EXCLUSIVE, blocking, timeout)
 
-    def release_read_lock(self):
+    def release_read_lock(self) -> None:
         """Releases the lock."""
         self._release()
 
-    def release_write_lock(self):
+    def release_write_lock(self) -> None:
         """Releases the lock."""
         self._release()
 
     @contextlib.contextmanager
-    def read_lock(self, delay=None, max_delay=None):
+    def read_lock(
+        self, delay: float | None = None, max_delay: float | None = None
+    ) -> Iterator[None]:
         """Holds the lock shared."""
         self.acquire_read_lock()
         try:
@@ -140,7 +184,9 @@ class InterProcessReaderWriterLock(_Lock):
             self.release_read_lock()
 
     @contextlib.contextmanager
-    def write_lock(self, delay=None, max_delay=None):
+    def write_lock(
+        self, delay: float | None = None, max_delay: float | None = None
+    ) -> Iterator[None]:
         """Holds the lock exclusively."""
         self.acquire_write_lock()
         try:
@@ -149,21 +195,30 @@ class InterProcessReaderWriterLock(_Lock):
             self.release_write_lock()
 
 
-def _decorator(hold):
-    def decorator(path):
-        def decorate(function):
-            @functools.wraps(function)
-            def wrapper(*arguments, **named):
-                with hold(path):
-                    return function(*arguments, **named)
+def _locked(
+    hold: Callable[[], contextlib.AbstractContextManager[Any]],
+) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
+    def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:
+        @functools.wraps(function)
+        def wrapper(*arguments: _P.args, **named: _P.kwargs) -> _R:
+            with hold():
+                return function(*arguments, **named)
 
-            return wrapper
+        return wrapper
 
-        return decorate
-
-    return decorator
+    return decorate
 
 
-interprocess_locked = _decorator(InterProcessLock)
-interprocess_read_locked = _decorator(lambda path: InterProcessReaderWriterLock(path).read_lock())
-interprocess_write_locked = _decorator(lambda path: InterProcessReaderWriterLock(path).write_lock())
+def interprocess_locked(path: _Path) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
+    """Runs a function under an `InterProcessLock`, a new one for each call."""
+    return _locked(lambda: InterProcessLock(path))
+
+
+def interprocess_read_locked(path: _Path) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
+    """Runs a function under a shared lock."""
+    return _locked(lambda: InterProcessReaderWriterLock(path).read_lock())
+
+
+def interprocess_write_locked(path: _Path) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
+    """Runs a function under the exclusive side of a reader-writer lock."""
+    return _locked(lambda: InterProcessReaderWriterLock(path).write_lock())

@@ -3,9 +3,10 @@ componentize-py puts the package before it."""
 
 import importlib
 import importlib.util
+from typing import Any
 
 
-def _interface(name):
+def _interface(name: str) -> Any:
     named = f"wit_world.imports.clasp_locks_{name}"
     if importlib.util.find_spec(named) is None:
         named = f"wit_world.imports.{name}"

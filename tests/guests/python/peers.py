@@ -3,6 +3,7 @@ and an action for each line, one line as the answer. The tests run it as a guest
 """
 
 import fcntl
+import gc
 import os
 import sys
 import tempfile
@@ -38,6 +39,11 @@ class Fasteners:
                 return True
         if action == "decorated":
             return self.library.interprocess_locked(path("fcntl"))(lambda: True)()
+        if action == "forget":
+            # In a cycle, so that it ends when garbage is collected, its parts in any order.
+            self.lock.itself = self.lock
+            self.lock = self.library.InterProcessLock(path("fcntl"))
+            return gc.collect() > 0
         return self.lock.release() is None
 
 

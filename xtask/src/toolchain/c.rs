@@ -99,10 +99,11 @@ impl CToolchain {
     }
 
     /// Writes a compiler that also links: with a library and its headers, to a component.
-    pub(crate) fn write_driver(&self, to: &Path, prefix: &Path, library: &str) -> Result<()> {
+    pub(crate) fn write_driver(&self, to: &Path, prefix: &Path, libraries: &[&str]) -> Result<()> {
         let rust = self.rust.packages.as_deref();
         let (modules, components) = packages::linkers(rust.context("no linker")?);
         let linker = to.with_extension("ld");
+        let libraries: String = libraries.iter().map(|name| format!(" -l{name}")).collect();
         script(
             &linker,
             &format!(
@@ -115,7 +116,7 @@ impl CToolchain {
             to,
             &format!(
                 "exec \"{}\" \"$@\" -Qunused-arguments \"-fuse-ld={}\" -isystem \"{prefix}/include\" \
-                 \"-L{prefix}/lib\" -l{library}",
+                 \"-L{prefix}/lib\"{libraries}",
                 self.directory.join("bin/clang").display(),
                 linker.display(),
                 prefix = prefix.display(),

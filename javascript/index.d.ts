@@ -1,0 +1,70 @@
+/** Whether a lock is held by one holder alone, or by any number of them. */
+export type LockMode = "exclusive" | "shared";
+
+/** Why a request failed: a case of `error-code` of `clasp:locks/types`. */
+export type LockErrorCode =
+  | "timeout"
+  | "deadlock"
+  | "access"
+  | "read-only"
+  | "not-permitted"
+  | "family-mismatch"
+  | "no-entry"
+  | "invalid-name"
+  | "is-directory"
+  | "not-a-file"
+  | "quota"
+  | "unavailable"
+  | "unsupported"
+  | "closed"
+  | "replaced"
+  | "lost"
+  | "io"
+  | "other";
+
+/** A request that failed. */
+export class LockError extends Error {
+  readonly name: "LockError";
+  readonly code: LockErrorCode;
+}
+
+/**
+ * A lock that is held until it is released. componentize-qjs 0.4.5 does not release what is only
+ * collected as garbage. Every function but `release` throws `LockError`.
+ */
+export class Lock {
+  private constructor();
+  /** The path under which the lock was taken. */
+  readonly name: string;
+  /** The mode in which the lock is held; a conversion changes it. */
+  readonly mode: LockMode;
+  /** Whether `release` was not called yet. */
+  readonly held: boolean;
+  /** Throws if the lock was lost, as one on a server can be, or its file replaced. */
+  check(): void;
+  /** Makes an exclusive lock shared; nobody else can hold it exclusively in between. */
+  downgrade(): void;
+  /** Makes a shared lock exclusive if nobody else holds it, and says whether it did. */
+  tryUpgrade(): boolean;
+  /** A number greater than the one of any earlier exclusive holder; for exclusive locks. */
+  fencingToken(): number;
+  /** Sets the time at which the lock file was modified to now. */
+  touch(): void;
+  /** Releases the lock. A second call does nothing. */
+  release(): void;
+  /** For `using`: releases the lock. */
+  [Symbol.dispose](): void;
+}
+
+/**
+ * Takes a lock. The whole component waits.
+ *
+ * @param path a path in a directory with locks, such as `data/counter.lock`
+ * @param options.mode `"exclusive"` if it is missing
+ * @param options.timeout the longest wait in milliseconds; without it, what the host allows
+ * @throws LockError with the code `timeout` if the lock was not free in time
+ */
+export function acquire(path: string, options?: { mode?: LockMode; timeout?: number }): Lock;
+
+/** Takes a lock if it is free, and returns null otherwise. */
+export function tryAcquire(path: string, options?: { mode?: LockMode }): Lock | null;

@@ -1,0 +1,53 @@
+import type { LockMode } from "./index.js";
+
+/** What a callback gets. */
+export interface LockInfo {
+  readonly name: string;
+  readonly mode: LockMode;
+}
+
+/** What is needed of an `AbortSignal`. */
+export interface Signal {
+  readonly aborted: boolean;
+  readonly reason?: unknown;
+}
+
+export interface LockOptions {
+  /** `"exclusive"` if it is missing. */
+  mode?: LockMode;
+  /** Calls the callback with null, instead of waiting, if the lock is taken. */
+  ifAvailable?: boolean;
+  /** Ends the wait. It has no effect once the lock is held. */
+  signal?: Signal;
+  /** The longest wait in milliseconds. Browsers have no such option. */
+  timeout?: number;
+}
+
+/** In the shape of `LockManager` of browsers. */
+export interface LockManager {
+  /**
+   * Runs the callback with the lock, and releases it when the promise that the callback returns is
+   * settled. Resolves to what the callback returns.
+   *
+   * Rejects with the reason of the signal, with `TypeError` for wrong arguments, with an error
+   * named `NotSupportedError` for `steal` and for names that begin with "-", and with `LockError`
+   * for what the host refuses and for a timeout (code `timeout`).
+   *
+   * A callback that requests its own lock waits for itself.
+   */
+  request<T>(name: string, callback: (lock: LockInfo) => T): Promise<Awaited<T>>;
+  request<T>(
+    name: string,
+    options: LockOptions & { ifAvailable: true },
+    callback: (lock: LockInfo | null) => T,
+  ): Promise<Awaited<T>>;
+  request<T>(
+    name: string,
+    options: LockOptions,
+    callback: (lock: LockInfo) => T,
+  ): Promise<Awaited<T>>;
+  /** The locks that this component holds, and its requests that wait. */
+  query(): Promise<{ held: LockInfo[]; pending: LockInfo[] }>;
+}
+
+export const locks: LockManager;
