@@ -19,8 +19,11 @@
  *     EINVAL       the path leads to no regular file, or cannot be the name of a lock
  *     ESTALE       another file was given the name of the lock
  *     EOWNERDEAD   the lock was lost, as one on a server can be
- *     EBADF        the guard is none
+ *     EBADF        the guard is not greater than 0
  *     EIO          anything else
+ *
+ * A guard that was released must not be used again: the host ends a program that uses a handle which
+ * it does not have.
  */
 #ifndef CLASP_H
 #define CLASP_H
