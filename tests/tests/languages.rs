@@ -96,9 +96,9 @@ fn javascript_has_locks_as_browsers_have_them() {
 
 #[test]
 fn coroutines_of_python_have_the_locks() {
-    if has_guest("tasks") {
-        assert_eq!(passes("tasks", "alone", "", &[]), 11);
-        waits_for_another_process("tasks", true);
+    if has_guest("python_tasks") {
+        assert_eq!(passes("python_tasks", "alone", "", &[]), 11);
+        waits_for_another_process("python_tasks", true);
     }
 }
 

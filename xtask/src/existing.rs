@@ -3,6 +3,7 @@
 
 use crate::{
     assets,
+    guests::program,
     shell::{cache, capture, cargo, root, say, show, target},
     toolchain::{self, CToolchain},
 };
@@ -58,14 +59,14 @@ pub(crate) fn build() -> Result<()> {
     let native = sqlite(Path::new("cc"), "native", &SQLITE[1..])?;
     let headers = format!("-I{}", sqlite_sources()?.display());
     let example = root().join(PACKAGE).join("sqlite.c");
-    let to = program("sqlite-c");
+    let to = program("sqlite-c")?;
     compile(&compiler, &[&example, &guest], &to, &[&headers])?;
     for (name, source) in [
         ("sqlite-worker", "tests/guests/sqlite/worker.c"),
         ("existing", "benches/guest/c/existing.c"),
     ] {
         let source = root().join(source);
-        compile(&compiler, &[&source, &guest], &program(name), &[&headers])?;
+        compile(&compiler, &[&source, &guest], &program(name)?, &[&headers])?;
         let to = objects()?.join(name);
         let flags = [headers.as_str(), "-lm"];
         compile(Path::new("cc"), &[&source, &native], &to, &flags)?;
@@ -80,7 +81,7 @@ pub(crate) fn build() -> Result<()> {
         ("header", "tests/guests/c/header.c"),
         ("posix", POSIX),
     ] {
-        compile(&compiler, &[&root().join(source)], &program(name), &[])?;
+        compile(&compiler, &[&root().join(source)], &program(name)?, &[])?;
     }
     // The same program natively, to compare with.
     let to = objects()?.join("posix");
@@ -115,10 +116,6 @@ fn rust(toolchain: &CToolchain, package: &str) -> Command {
         .env("AR_wasm32_wasip2", "ar");
     toolchain.configure(&mut build);
     build
-}
-
-fn program(name: &str) -> PathBuf {
-    target().join(format!("guests/wasm32-wasip2/release/{name}.wasm"))
 }
 
 /// Where objects go.
@@ -175,7 +172,7 @@ fn mptest(compiler: &Path, guest: &Path, native: &Path, headers: &str) -> Result
     let missing = root().join("tests/guests/sqlite/no-processes.h");
     let missing = missing.display().to_string();
     guests.extend(["-include", &missing]);
-    compile(compiler, &[&source, guest], &program("mptest"), &guests)?;
+    compile(compiler, &[&source, guest], &program("mptest")?, &guests)?;
     let mut natives = flags.to_vec();
     natives.push("-lm");
     let to = objects()?.join("mptest");

@@ -1,6 +1,9 @@
 //! Guests in JavaScript, built with `componentize-qjs` from the package in `javascript/`.
 
-use crate::shell::{cache, capture, root, say, target};
+use crate::{
+    guests,
+    shell::{cache, capture, root, say, target},
+};
 use anyhow::{Context, Result};
 use std::{
     fs,
@@ -50,7 +53,7 @@ pub(crate) fn build() -> Result<()> {
                 .arg("--wit")
                 .arg(modules.join("wit"))
                 .args(["--world", world, "--js", file, "--output"])
-                .arg(target().join(format!("guests/wasm32-wasip2/release/{name}.wasm")))
+                .arg(guests::program(name)?)
                 .args((world == COMMAND).then_some("--sync"))
                 .current_dir(&project),
         )?;

@@ -1,6 +1,9 @@
 //! Guests in Python, built with `componentize-py` from the distribution in `python/`.
 
-use crate::shell::{cache, capture, root, say, target};
+use crate::{
+    guests,
+    shell::{cache, capture, root, say, target},
+};
 use anyhow::{Context, Result};
 use std::{
     fs,
@@ -40,7 +43,7 @@ const GUESTS: [Guest; 5] = [
         "clasp:test-python/guest",
     ),
     (
-        "tasks",
+        "python_tasks",
         "tests/guests/python",
         "tasks",
         "clasp:python/async-command",
@@ -60,7 +63,7 @@ pub(crate) fn build() -> Result<()> {
     for (name, directory, module, world) in GUESTS {
         say(format!("Building {directory}/{module}.py"));
         let source = root().join(directory);
-        let program = target().join(format!("guests/wasm32-wasip2/release/{name}.wasm"));
+        let program = guests::program(name)?;
         let mut build = Command::new(environment.join("bin/componentize-py"));
         build.env("VIRTUAL_ENV", &environment);
         let wit = source.join("wit");
