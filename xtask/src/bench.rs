@@ -1,7 +1,7 @@
 //! The benchmarks, with all that they need.
 
 use crate::{
-    demo, guests,
+    demo, guests, programs,
     shell::{cargo, root, say, show, target, workspace},
 };
 use anyhow::Result;
@@ -20,7 +20,7 @@ pub(crate) fn run(options: &[String]) -> Result<()> {
     started.args(["--package", "clasp-benches", "--bin", "clasp-bench-bare"]);
     show(&mut started)?;
     let release = target().join("release");
-    let guest = target().join("guests/wasm32-wasip2/release/ledger.wasm");
+    let guest = programs::path("ledger");
     let mut bench = Command::new(release.join("clasp-bench"));
     bench
         .args(["run", "--out"])
@@ -31,7 +31,7 @@ pub(crate) fn run(options: &[String]) -> Result<()> {
         .arg(guest);
     bench
         .arg("--existing")
-        .arg(target().join("guests/wasm32-wasip2/release/existing.wasm"))
+        .arg(programs::path("existing"))
         .arg(target().join("guests/c/existing"));
     if let Some(python) = python {
         bench.arg("--python").arg(python);

@@ -3,7 +3,7 @@
 
 use crate::{
     assets,
-    guests::program,
+    programs::beside_cargo,
     shell::{cache, capture, cargo, root, say, show, target},
     toolchain::{self, CToolchain},
 };
@@ -59,14 +59,19 @@ pub(crate) fn build() -> Result<()> {
     let native = sqlite(Path::new("cc"), "native", &SQLITE[1..])?;
     let headers = format!("-I{}", sqlite_sources()?.display());
     let example = root().join(PACKAGE).join("sqlite.c");
-    let to = program("sqlite-c")?;
+    let to = beside_cargo("sqlite-c")?;
     compile(&compiler, &[&example, &guest], &to, &[&headers])?;
     for (name, source) in [
         ("sqlite-worker", "tests/guests/sqlite/worker.c"),
         ("existing", "benches/guest/c/existing.c"),
     ] {
         let source = root().join(source);
-        compile(&compiler, &[&source, &guest], &program(name)?, &[&headers])?;
+        compile(
+            &compiler,
+            &[&source, &guest],
+            &beside_cargo(name)?,
+            &[&headers],
+        )?;
         let to = objects()?.join(name);
         let flags = [headers.as_str(), "-lm"];
         compile(Path::new("cc"), &[&source, &native], &to, &flags)?;
@@ -81,7 +86,12 @@ pub(crate) fn build() -> Result<()> {
         ("header", "tests/guests/c/header.c"),
         ("posix", POSIX),
     ] {
-        compile(&compiler, &[&root().join(source)], &program(name)?, &[])?;
+        compile(
+            &compiler,
+            &[&root().join(source)],
+            &beside_cargo(name)?,
+            &[],
+        )?;
     }
     // The same program natively, to compare with.
     let to = objects()?.join("posix");
@@ -172,7 +182,12 @@ fn mptest(compiler: &Path, guest: &Path, native: &Path, headers: &str) -> Result
     let missing = root().join("tests/guests/sqlite/no-processes.h");
     let missing = missing.display().to_string();
     guests.extend(["-include", &missing]);
-    compile(compiler, &[&source, guest], &program("mptest")?, &guests)?;
+    compile(
+        compiler,
+        &[&source, guest],
+        &beside_cargo("mptest")?,
+        &guests,
+    )?;
     let mut natives = flags.to_vec();
     natives.push("-lm");
     let to = objects()?.join("mptest");

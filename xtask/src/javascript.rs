@@ -1,7 +1,7 @@
 //! Guests in JavaScript, built with `componentize-qjs` from the package in `javascript/`.
 
 use crate::{
-    guests,
+    programs,
     shell::{cache, capture, root, say, target},
 };
 use anyhow::{Context, Result};
@@ -53,7 +53,7 @@ pub(crate) fn build() -> Result<()> {
                 .arg("--wit")
                 .arg(modules.join("wit"))
                 .args(["--world", world, "--js", file, "--output"])
-                .arg(guests::program(name)?)
+                .arg(programs::beside_cargo(name)?)
                 .args((world == COMMAND).then_some("--sync"))
                 .current_dir(&project),
         )?;

@@ -14,6 +14,7 @@ mod guests;
 mod javascript;
 mod modules;
 mod packages;
+mod programs;
 #[cfg(target_os = "linux")]
 mod python;
 mod reference;

@@ -1,7 +1,7 @@
 //! Guests in Python, built with `componentize-py` from the distribution in `python/`.
 
 use crate::{
-    guests,
+    programs,
     shell::{cache, capture, root, say, target},
 };
 use anyhow::{Context, Result};
@@ -63,7 +63,7 @@ pub(crate) fn build() -> Result<()> {
     for (name, directory, module, world) in GUESTS {
         say(format!("Building {directory}/{module}.py"));
         let source = root().join(directory);
-        let program = guests::program(name)?;
+        let program = programs::beside_cargo(name)?;
         let mut build = Command::new(environment.join("bin/componentize-py"));
         build.env("VIRTUAL_ENV", &environment);
         let wit = source.join("wit");
