@@ -6,9 +6,12 @@ The world of such a program is `clasp:python/async-command`, or one of its own t
 that may wait, or use the disk, are coroutines, and locks are used with `async with`.
 
 Tasks may share an object, as with `asyncio.Lock`: one that asks while another has the lock waits.
-Such a wait is no error, also if nobody is going to release the lock: give it a timeout. Prefer the argument `timeout` to cancelling a task. componentize-py does not cancel the
-call in the host, so a request whose task was cancelled stays in line; when the lock is granted to
-it, it is released at once.
+Such a wait is no error, even if nobody is going to release the lock: give it a timeout.
+
+Use the argument `timeout`: `asyncio.wait_for` and `asyncio.timeout` raise `NotImplementedError` in
+componentize-py 0.25.1, whose event loop has no clock. It does not cancel a call in the host either.
+If a task is cancelled while it waits, its request stays in the queue; when the lock is granted, it is
+released at once.
 """
 
 import asyncio
