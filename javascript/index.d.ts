@@ -30,7 +30,7 @@ export class LockError extends Error {
 
 /**
  * A lock that is held until it is released. componentize-qjs 0.4.5 does not release what is only
- * collected as garbage. Every function but `release` throws `LockError`.
+ * collected as garbage. Its functions throw `LockError`.
  */
 export class Lock {
   private constructor();
@@ -50,9 +50,9 @@ export class Lock {
   fencingToken(): number;
   /** Sets the time at which the lock file was modified to now. */
   touch(): void;
-  /** Releases the lock. A second call does nothing. */
+  /** Releases the lock in any case, and throws as `check` does. A second call does nothing. */
   release(): void;
-  /** For `using`: releases the lock. */
+  /** For `using`: releases the lock, and throws nothing. */
   [Symbol.dispose](): void;
 }
 

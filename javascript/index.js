@@ -97,15 +97,21 @@ export class Lock {
     call(this.name, () => this.#held().touch());
   }
 
-  /** Releases the lock. Once it is released, this does nothing. */
+  /** Releases the lock in any case, and fails as `check` does. A second call does nothing. */
   release() {
-    const guard = this.#guard;
-    this.#guard = null;
-    guard?.[Symbol.dispose]();
+    const guard = this.#taken();
+    if (guard !== null) call(this.name, () => types.Guard.release(guard));
   }
 
+  /** Releases the lock, and tells nothing: an error would hide the one that left the block. */
   [Symbol.dispose]() {
-    this.release();
+    this.#taken()?.[Symbol.dispose]();
+  }
+
+  #taken() {
+    const guard = this.#guard;
+    this.#guard = null;
+    return guard;
   }
 }
 

@@ -31,7 +31,8 @@ export interface LockManager {
    *
    * Rejects with the reason of the signal, with `TypeError` for wrong arguments, with an error
    * named `NotSupportedError` for `steal` and for names that begin with "-", and with `LockError`
-   * for what the host refuses and for a timeout (code `timeout`).
+   * for what the host refuses, for a timeout (code `timeout`), and if the callback has returned but
+   * the lock was lost meanwhile (`lost`) or its file replaced (`replaced`).
    *
    * A callback that requests its own lock waits for itself.
    */

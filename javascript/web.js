@@ -28,10 +28,12 @@ async function request(name, ...rest) {
     lock = await (ifAvailable ? tryAcquire(name, { mode }) : wait(name, mode, timeout, signal));
     entry.held = lock !== null;
     if (lock === null) requests.delete(entry);
-    return await callback(lock && Object.freeze({ name, mode }));
+    const result = await callback(lock && Object.freeze({ name, mode }));
+    lock?.release();
+    return result;
   } finally {
     requests.delete(entry);
-    lock?.release();
+    lock?.[Symbol.dispose]();
   }
 }
 

@@ -89,7 +89,7 @@ fn waits_for_another_process(name: &str, meanwhile: bool) {
 #[test]
 fn javascript_has_locks_as_browsers_have_them() {
     if has_guest("javascript") {
-        assert_eq!(passes("javascript", "alone", "", &[]), 20);
+        assert_eq!(passes("javascript", "alone", "", &[]), 21);
         waits_for_another_process("javascript", true);
     }
 }
@@ -97,7 +97,7 @@ fn javascript_has_locks_as_browsers_have_them() {
 #[test]
 fn coroutines_of_python_have_the_locks() {
     if has_guest("python_tasks") {
-        assert_eq!(passes("python_tasks", "alone", "", &[]), 11);
+        assert_eq!(passes("python_tasks", "alone", "", &[]), 12);
         waits_for_another_process("python_tasks", true);
     }
 }

@@ -145,6 +145,19 @@ fn a_lock_that_is_garbage_is_released() {
     }
 }
 
+/// The name of a lock is given to another file while the lock is held: the holder is told, and the
+/// end of a block tells nothing.
+#[test]
+fn a_holder_learns_that_its_file_was_replaced() {
+    if !has_guest("python") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let mut guest = in_guest(directory.path());
+    assert_eq!(guest.ask("clasp acquire"), "yes");
+    assert_eq!(guest.ask("clasp replaced"), "yes");
+}
+
 /// A lock stays with its file, whatever the file is called and by which name it was opened.
 #[test]
 fn a_lock_stays_with_its_file() {

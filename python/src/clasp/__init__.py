@@ -19,7 +19,7 @@ from typing import Any, ParamSpec, Self, TypeVar
 
 from componentize_py_types import Err
 
-from ._host import kind_of, lockspace_of, make_directory, os_error
+from ._host import call, kind_of, lockspace_of, make_directory, os_error
 from ._wit import types
 
 __all__ = [
@@ -103,10 +103,32 @@ class _Lock:
             lock, self._lock = self._lock, None
             lock.__exit__(None, None, None)
 
-    def _release(self) -> None:
+    def check(self) -> None:
+        """Raises `OSError` if the lock was lost meanwhile, as one on a server can be, or if its file
+        was replaced (`errno.ESTALE`)."""
+        call(self._held().check, path=self.path)
+
+    def fencing_token(self) -> int:
+        """A number that is greater than that of any earlier exclusive holder."""
+        token: int = call(self._held().fencing_token, path=self.path)
+        return token
+
+    def _held(self) -> Any:
         if not self.acquired:
             raise RuntimeError("the lock is not held by this object")
-        guard, self._guard = self._guard, None
+        return self._guard
+
+    def _release(self) -> None:
+        """Releases the lock in any case, and raises as `check` does."""
+        guard, self._guard = self._held(), None
+        try:
+            call(types.Guard.release, guard, path=self.path)
+        finally:
+            self._close()
+
+    def _end(self) -> None:
+        """Releases the lock at the end of a block. An error would hide the one that left it."""
+        guard, self._guard = self._held(), None
         guard.__exit__(None, None, None)
         self._close()
 
@@ -125,7 +147,7 @@ class InterProcessLock(_Lock):
         return self._acquire(types.Mode.EXCLUSIVE, blocking, timeout)
 
     def release(self) -> None:
-        """Releases the lock."""
+        """Releases the lock in any case, and raises as `check` does."""
         self._release()
 
     def __enter__(self) -> Self:
@@ -138,7 +160,7 @@ class InterProcessLock(_Lock):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.release()
+        self._end()
 
 
 class InterProcessReaderWriterLock(_Lock):
@@ -165,11 +187,11 @@ class InterProcessReaderWriterLock(_Lock):
         return self._acquire(types.Mode.EXCLUSIVE, blocking, timeout)
 
     def release_read_lock(self) -> None:
-        """Releases the lock."""
+        """Releases the lock in any case, and raises as `check` does."""
         self._release()
 
     def release_write_lock(self) -> None:
-        """Releases the lock."""
+        """Releases the lock in any case, and raises as `check` does."""
         self._release()
 
     @contextlib.contextmanager
@@ -181,7 +203,7 @@ class InterProcessReaderWriterLock(_Lock):
         try:
             yield
         finally:
-            self.release_read_lock()
+            self._end()
 
     @contextlib.contextmanager
     def write_lock(
@@ -192,7 +214,7 @@ class InterProcessReaderWriterLock(_Lock):
         try:
             yield
         finally:
-            self.release_write_lock()
+            self._end()
 
 
 def _locked(

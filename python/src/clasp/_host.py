@@ -28,6 +28,7 @@ _NUMBERS = {
     "Unavailable": errno.ENOLCK,
     "Unsupported": errno.ENOTSUP,
     "Replaced": errno.ESTALE,
+    "Lost": errno.EOWNERDEAD,
 }
 
 

@@ -99,9 +99,29 @@ class _Lock:
         self._guards.append(guard)
         return True
 
-    def _release(self) -> None:
+    async def check(self) -> None:
+        """Raises `OSError` if the lock was lost meanwhile, as one on a server can be, or if its file
+        was replaced (`errno.ESTALE`). A release does not tell."""
+        try:
+            await self._held().check()
+        except Err as error:
+            raise os_error(error, self.path) from None
+
+    async def fencing_token(self) -> int:
+        """A number that is greater than that of any earlier exclusive holder."""
+        try:
+            token: int = await self._held().fencing_token()
+        except Err as error:
+            raise os_error(error, self.path) from None
+        return token
+
+    def _held(self) -> Any:
         if not self.acquired:
             raise RuntimeError("the lock is not held by this object")
+        return self._guards[-1]
+
+    def _release(self) -> None:
+        self._held()
         self._guards.pop().__exit__(None, None, None)
 
 

@@ -3,6 +3,7 @@
 
 import environment from "wasi:cli/environment@0.2.0";
 import clock from "wasi:clocks/monotonic-clock@0.3.0";
+import preopens from "wasi:filesystem/preopens@0.2.0";
 import stdout from "wasi:cli/stdout@0.2.0";
 import { acquire, tryAcquire } from "clasp-locks";
 import { locks } from "clasp-locks/web";
@@ -32,6 +33,11 @@ function later() {
   let settle;
   const promise = new Promise((resolve, reject) => (settle = { resolve, reject }));
   return { promise, ...settle };
+}
+
+function remove(name) {
+  const [[directory]] = preopens.getDirectories();
+  directory.unlinkFileAt(name.replace("data/", ""));
 }
 
 // A name that no other case uses.
@@ -259,6 +265,26 @@ const cases = {
       error = failure;
     }
     same(error?.code, "closed");
+  },
+
+  async "a holder learns that its file was replaced"() {
+    const name = fresh();
+    const lock = acquire(name);
+    remove(name);
+    await fails((async () => lock.check())(), "replaced");
+    await fails((async () => lock.release())(), "replaced");
+    same(lock.held, false);
+    {
+      using scoped = acquire(fresh());
+      remove(scoped.name);
+    }
+    const other = fresh();
+    await fails(locks.request(other, () => remove(other)), "replaced");
+    const thrown = () => {
+      remove(other);
+      throw new RangeError("thrown");
+    };
+    await fails(locks.request(other, thrown), "RangeError");
   },
 
   async "a component that would wait for itself is told"() {

@@ -2,6 +2,7 @@
 and an action for each line, one line as the answer. The tests run it as a guest and natively.
 """
 
+import errno
 import fcntl
 import gc
 import os
@@ -44,7 +45,25 @@ class Fasteners:
             self.lock.itself = self.lock
             self.lock = self.library.InterProcessLock(path("fcntl"))
             return gc.collect() > 0
+        if action == "replaced":
+            # Not of fasteners: the holder learns that its file was replaced.
+            token = self.lock.fencing_token()
+            self.lock.check()
+            os.remove(self.lock.path)
+            told = [self.is_stale(self.lock.check), self.is_stale(self.lock.release)]
+            with self.library.InterProcessLock(self.lock.path) as lock:
+                told.append(lock.fencing_token() > token and not self.lock.acquired)
+                os.remove(self.lock.path)
+            return all(told)
         return self.lock.release() is None
+
+    @staticmethod
+    def is_stale(call):
+        try:
+            call()
+        except OSError as error:
+            return error.errno == errno.ESTALE
+        return False
 
 
 class ReaderWriter:

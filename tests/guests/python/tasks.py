@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import gc
+import os
 import sys
 import traceback
 
@@ -149,6 +150,18 @@ async def failures_are_errors_of_the_system():
     await fails(ValueError, InterProcessLock(fresh()).acquire(timeout=-1))
 
 
+async def a_holder_learns_that_its_file_was_replaced():
+    path = fresh()
+    lock = InterProcessLock(path)
+    await fails(RuntimeError, lock.check())
+    async with lock:
+        await lock.check()
+        assert await lock.fencing_token() == await lock.fencing_token()
+        os.remove(path)
+        error = await fails(OSError, lock.check())
+        assert error.errno == errno.ESTALE, error
+
+
 async def missing_directories_are_made():
     path = fresh() + "/directory/lock"
     lock = InterProcessLock(path)
@@ -226,6 +239,7 @@ CASES = [
     coroutine_functions_are_decorated,
     tasks_share_an_object,
     failures_are_errors_of_the_system,
+    a_holder_learns_that_its_file_was_replaced,
     missing_directories_are_made,
     a_request_of_a_cancelled_task_is_given_back,
     a_lock_that_is_garbage_is_released,
