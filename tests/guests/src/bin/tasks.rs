@@ -22,10 +22,12 @@ fn main() {
                 turns.set(turns.get() + 1);
             }
         };
-        let mut request = lock
+        let mut waiting = lock.start_acquire(None).unwrap();
+        assert!(waiting.get().is_none());
+        drop(waiting);
+        let request = lock
             .start_acquire(Some(std::time::Duration::from_millis(1)))
             .unwrap();
-        assert!(request.get().is_none());
         let error = request.wait().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Timeout);
         others.await;
