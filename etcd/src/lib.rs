@@ -30,6 +30,8 @@ pub mod line;
 mod options;
 mod session;
 mod space;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod txn;
 mod url;
 mod watch;

@@ -86,11 +86,6 @@ impl Session {
         self.lease
     }
 
-    /// The key of the host.
-    pub(crate) fn host(&self) -> &Key {
-        &self.host
-    }
-
     /// The id of a new request.
     pub(crate) fn id(&self) -> Id {
         Id::new(self.lease, self.numbers.fetch_add(1, Ordering::Relaxed))
