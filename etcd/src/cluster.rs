@@ -24,7 +24,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    runtime::{self, Handle},
+    runtime,
     sync::{
         mpsc::{UnboundedSender, unbounded_channel},
         oneshot,
@@ -44,14 +44,24 @@ const VERSION: [u32; 3] = [3, 5, 13];
 
 /// A cluster of etcd servers. Clones are the same one.
 ///
-/// A process has one session with it, which begins with the connection. All locks of the
-/// session are released when the last clone, space and lock is dropped.
+/// A process has one session with it, which begins with the connection. When the last
+/// clone and the last space are dropped, the session ends and all its locks are released.
+/// This takes up to a second if the cluster does not answer.
 #[derive(Clone)]
-pub struct Cluster(Arc<Shared>);
+pub struct Cluster(Arc<Handle>);
+
+/// What clones and spaces share; operations that are under way do not.
+pub(crate) struct Handle(pub(crate) Arc<Shared>);
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
 
 pub(crate) struct Shared {
     pub(crate) connections: Arc<Connections>,
-    pub(crate) runtime: Handle,
+    pub(crate) runtime: runtime::Handle,
     ttl: Duration,
     label: Vec<u8>,
     realm: u64,
@@ -81,6 +91,7 @@ impl Cluster {
     pub fn connect(address: &Address, options: &Options) -> Result<Cluster, Error> {
         options.check(address)?;
         let shared = Arc::new(Shared::start(address, options)?);
+        let handle = Arc::new(Handle(Arc::clone(&shared)));
         let (send, receive) = mpsc::channel();
         let begins = Arc::clone(&shared);
         shared.runtime.spawn(async move {
@@ -88,7 +99,7 @@ impl Cluster {
         });
         let closed = || Error::new(ErrorKind::Io, "the thread of the cluster has ended");
         receive.recv().map_err(|_| closed())??;
-        Ok(Cluster(shared))
+        Ok(Cluster(handle))
     }
 
     /// The place in which its locks are opened.
@@ -96,17 +107,19 @@ impl Cluster {
         Arc::new(EtcdSpace::new(Arc::clone(&self.0)))
     }
 
-    /// Gives the lease back, with all its locks, as is done when the last clone is dropped;
-    /// for programs that end without dropping. Takes up to a second.
+    /// Ends the session, as is done when the last clone is dropped; for programs that end
+    /// without dropping.
     pub fn close(&self) {
-        self.0.close();
+        self.0.0.close();
     }
 }
 
 impl fmt::Debug for Cluster {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let address = self.0.connections.address();
-        f.debug_tuple("Cluster").field(&address.to_string()).finish()
+        let address = self.0.0.connections.address();
+        f.debug_tuple("Cluster")
+            .field(&address.to_string())
+            .finish()
     }
 }
 
@@ -241,9 +254,9 @@ impl Shared {
         let (lease, ttl, sent) = self
             .persist(|| async {
                 let sent = clock::now();
-                let grant = self.connections.call(|client| async move {
-                    client.lease_client().grant(seconds, None).await
-                });
+                let grant = self
+                    .connections
+                    .call(|client| async move { client.lease_client().grant(seconds, None).await });
                 let grant = grant.await?;
                 let ttl = Duration::from_secs(grant.ttl().try_into().unwrap_or(0));
                 Ok((grant.id(), ttl, sent))
@@ -309,11 +322,7 @@ impl Shared {
     }
 
     /// Sends a transaction until it is answered, which may be carried out twice.
-    pub(crate) async fn send_until_answered(
-        &self,
-        lease: i64,
-        txn: &Txn,
-    ) -> Result<Answer, Error> {
+    pub(crate) async fn send_until_answered(&self, lease: i64, txn: &Txn) -> Result<Answer, Error> {
         self.persist(|| self.send(lease, txn)).await
     }
 
@@ -399,7 +408,10 @@ impl Shared {
     fn request(&self, lease: i64, txn: &Txn) -> etcd_client::Txn {
         let compares: Vec<_> = txn.tests.iter().map(compare).collect();
         let steps = |steps: &[Step]| -> Vec<TxnOp> {
-            steps.iter().map(|step| self.operation(lease, step)).collect()
+            steps
+                .iter()
+                .map(|step| self.operation(lease, step))
+                .collect()
         };
         etcd_client::Txn::new()
             .when(compares)
@@ -427,12 +439,6 @@ impl Shared {
                 TxnOp::get(key, Some(options))
             }
         }
-    }
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        self.close();
     }
 }
 
@@ -489,7 +495,9 @@ fn read(answer: &etcd_client::TxnResponse) -> Answer {
 }
 
 fn check_version(version: &str, address: &Address) -> Result<(), Error> {
-    let numbers = version.split(['.', '-']).map(|number| number.parse().unwrap_or(0));
+    let numbers = version
+        .split(['.', '-'])
+        .map(|number| number.parse().unwrap_or(0));
     let numbers: Vec<u32> = numbers.take(3).collect();
     if numbers.as_slice() >= &VERSION[..] {
         return Ok(());

@@ -151,12 +151,16 @@ impl Connections {
         let told = status.message();
         let refused = |kind, why: String| Failure::Refused(Error::new(kind, why));
         match status.code() {
-            Code::Unauthenticated | Code::InvalidArgument if told.contains("authentication failed") => refused(
-                ErrorKind::Access,
-                "etcd does not accept the user name or the password; \
+            Code::Unauthenticated | Code::InvalidArgument
+                if told.contains("authentication failed") =>
+            {
+                refused(
+                    ErrorKind::Access,
+                    "etcd does not accept the user name or the password; \
                  see CLASP_ETCD_USER and CLASP_ETCD_PASSWORD"
-                    .into(),
-            ),
+                        .into(),
+                )
+            }
             Code::InvalidArgument if told.contains("user name is empty") => refused(
                 ErrorKind::Access,
                 "etcd requires a user; set CLASP_ETCD_USER and CLASP_ETCD_PASSWORD".into(),
@@ -175,9 +179,10 @@ impl Connections {
                      turn auto-compaction on, then compact, defragment and disarm the alarm"
                 ),
             ),
-            Code::InvalidArgument | Code::NotFound | Code::FailedPrecondition | Code::OutOfRange => {
-                refused(ErrorKind::Unavailable, format!("etcd refuses: {told}"))
-            }
+            Code::InvalidArgument
+            | Code::NotFound
+            | Code::FailedPrecondition
+            | Code::OutOfRange => refused(ErrorKind::Unavailable, format!("etcd refuses: {told}")),
             _ => Failure::Unknown(Error::new(ErrorKind::Unavailable, chain(status))),
         }
     }

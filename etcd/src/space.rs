@@ -2,7 +2,7 @@
 //! transactions.
 
 use crate::{
-    cluster::{PATIENCE, Shared},
+    cluster::{Handle, PATIENCE, Shared},
     connection::{Failure, PAUSE},
     line::Waiting,
     session::{Session, lock},
@@ -38,7 +38,8 @@ const TURN_BITS: u32 = 7;
 
 /// The locks below one prefix.
 pub(crate) struct EtcdSpace {
-    shared: Arc<Shared>,
+    /// Keeps the session.
+    handle: Arc<Handle>,
     names: Arc<Names>,
 }
 
@@ -73,16 +74,16 @@ impl Names {
 }
 
 impl EtcdSpace {
-    pub(crate) fn new(shared: Arc<Shared>) -> EtcdSpace {
+    pub(crate) fn new(handle: Arc<Handle>) -> EtcdSpace {
         EtcdSpace {
-            shared,
+            handle,
             names: Arc::default(),
         }
     }
 
     fn identity(&self, lock: u64) -> Identity {
         Identity::Named {
-            realm: self.shared.realm(),
+            realm: self.handle.0.realm(),
             lock,
         }
     }
@@ -92,7 +93,8 @@ impl Space for EtcdSpace {
     /// Nothing is created: a lock has keys only while it is held or waited for.
     fn open(&self, name: &LockName, _: Access, _: &mut Creation) -> Result<Opened, Error> {
         let number = self.names.open(name.as_str());
-        let prefix = self.shared.connections.address().prefix();
+        let shared = &self.handle.0;
+        let prefix = shared.connections.address().prefix();
         Ok(Opened {
             identity: self.identity(number),
             family: "etcd",
@@ -100,13 +102,15 @@ impl Space for EtcdSpace {
                 keys: LockKeys::new(prefix, name),
                 name: name.as_str().to_owned(),
                 names: Arc::clone(&self.names),
-                shared: Arc::clone(&self.shared),
+                shared: Arc::clone(shared),
                 state: Mutex::default(),
             }))),
         })
     }
 
     fn identify(&self, name: &LockName) -> Result<Option<Identity>, Error> {
+        // A process that was stopped learns here of what it has lost.
+        self.handle.0.live_session();
         let number = self.names.find(name.as_str());
         Ok(number.map(|number| self.identity(number)))
     }
@@ -272,7 +276,10 @@ impl Patience {
 /// How a stay in line ended.
 enum Stay {
     Granted(Place),
-    Cancelled { place: Place, keep: bool },
+    Cancelled {
+        place: Place,
+        keep: bool,
+    },
     /// The place is gone: with the session, or because its key was deleted.
     Gone,
 }
@@ -359,7 +366,9 @@ impl Inner {
                 Ok(None) => {}
                 Err(failure) => {
                     if let Failure::Unknown(_) = failure {
-                        self.shared.take_back(&session, &self.keys, vec![id]).await?;
+                        self.shared
+                            .take_back(&session, &self.keys, vec![id])
+                            .await?;
                     }
                     patience.spend(&self.shared, failure).await?;
                 }
@@ -407,9 +416,8 @@ impl Inner {
         let patience = Patience::begin();
         loop {
             let session = self.shared.session().await?;
-            let usable = |place: &Place| {
-                Arc::ptr_eq(&place.session, &session) && !place.waiting.is_gone()
-            };
+            let usable =
+                |place: &Place| Arc::ptr_eq(&place.session, &session) && !place.waiting.is_gone();
             if let Some(place) = old.take_if(|place| usable(place) && place.waiting.mode() == mode)
             {
                 return Ok(Some(place));
@@ -421,9 +429,7 @@ impl Inner {
                 .collect();
             if operation.is_cancelled() {
                 if !instead.is_empty() {
-                    self.shared
-                        .take_back(&session, &self.keys, instead)
-                        .await?;
+                    self.shared.take_back(&session, &self.keys, instead).await?;
                 }
                 return Ok(None);
             }
@@ -666,10 +672,7 @@ impl Inner {
                 return Err(ErrorKind::Lost.into());
             };
             let session = &hold.session;
-            let txn = || {
-                self.keys
-                    .upgrade(&session.fence(), &hold.ids, hold.created)
-            };
+            let txn = || self.keys.upgrade(&session.fence(), &hold.ids, hold.created);
             match self.shared.send_fenced(session, txn).await {
                 Ok(Some(answer)) if answer.held => {
                     self.upgraded(answer.revision);

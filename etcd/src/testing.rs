@@ -33,7 +33,9 @@ fn program() -> PathBuf {
 
 /// A port that is free at present.
 fn port() -> io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
+        .local_addr()?
+        .port())
 }
 
 impl LocalCluster {
@@ -77,7 +79,10 @@ impl LocalCluster {
     /// # Panics
     /// If the prefix is none.
     pub fn address(&self, prefix: &str) -> Address {
-        let members = self.ports().into_iter().map(|port| format!("127.0.0.1:{port}"));
+        let members = self
+            .ports()
+            .into_iter()
+            .map(|port| format!("127.0.0.1:{port}"));
         let members: Vec<_> = members.collect();
         let address = format!("etcd://{}{prefix}", members.join(","));
         address.parse().expect("a prefix")

@@ -193,7 +193,9 @@ impl LockKeys {
     }
 
     fn delete(&self, ids: &[Id]) -> Vec<Step> {
-        let keys = ids.iter().flat_map(|id| [self.request(id), self.exclusive(id)]);
+        let keys = ids
+            .iter()
+            .flat_map(|id| [self.request(id), self.exclusive(id)]);
         keys.map(|key| Step::Delete(Keys::One(key))).collect()
     }
 
@@ -282,10 +284,7 @@ impl LockKeys {
         Txn {
             tests,
             then,
-            otherwise: vec![
-                fence.get(),
-                Step::Get(Keys::One(self.request(first))),
-            ],
+            otherwise: vec![fence.get(), Step::Get(Keys::One(self.request(first)))],
         }
     }
 

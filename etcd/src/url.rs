@@ -48,7 +48,10 @@ fn member(text: &str) -> Result<String, String> {
         Some(colon) => {
             let (host, port) = text.split_at(host_end + colon);
             let number = port.strip_prefix(':').and_then(|port| port.parse().ok());
-            (host, number.ok_or_else(|| format!("{text:?} has no valid port"))?)
+            (
+                host,
+                number.ok_or_else(|| format!("{text:?} has no valid port"))?,
+            )
         }
         None => (text, PORT),
     };
@@ -114,7 +117,10 @@ mod tests {
     #[test]
     fn members_have_ports_and_a_prefix_follows() {
         let address: Address = "etcds://a:1,b,[::1]:3,10.0.0.1/x/y/".parse().unwrap();
-        assert_eq!(address.members(), ["a:1", "b:2379", "[::1]:3", "10.0.0.1:2379"]);
+        assert_eq!(
+            address.members(),
+            ["a:1", "b:2379", "[::1]:3", "10.0.0.1:2379"]
+        );
         assert_eq!((address.prefix(), address.tls()), ("/x/y", true));
         assert_eq!(address.to_string().parse(), Ok(address));
         assert!(Address::is_one("etcd://a/b") && !Address::is_one("./etcd"));

@@ -266,7 +266,10 @@ impl Stream {
         if response.canceled() {
             // One that was removed, or one that the server gives up.
             return match self.watched.contains_key(&id) {
-                true => Err(format!("the server has ended it: {}", response.cancel_reason())),
+                true => Err(format!(
+                    "the server has ended it: {}",
+                    response.cancel_reason()
+                )),
                 false => Ok(()),
             };
         }
