@@ -81,7 +81,25 @@ fn main() {
             })
         })
         .collect();
-    std::thread::sleep(Duration::from_secs(6));
+    let mut probe: Vec<f64> = rt.block_on(async {
+        let mut c = etcd_client::Client::connect(&address.members()[..1], None)
+            .await
+            .unwrap();
+        let mut v = vec![];
+        let end = Instant::now() + Duration::from_secs(6);
+        let mut i = 0;
+        while Instant::now() < end {
+            i += 1;
+            c.put(format!("k{i}"), "", None).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let t = Instant::now();
+            c.delete(format!("k{i}"), None).await.unwrap();
+            v.push(t.elapsed().as_secs_f64() * 1e3);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        v
+    });
+    println!("delete under load {:?}", pct(&mut probe));
     stop.store(true, Ordering::Relaxed);
     let mut all = vec![];
     let mut turns = 0;
