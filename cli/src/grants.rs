@@ -1,6 +1,8 @@
-//! The options `--dir` and `--locks`: which directories of the host a guest gets,
-//! and under which names.
+//! The options `--dir` and `--locks`: which directories and clusters of the host a guest
+//! gets, and under which names.
 
+#[cfg(feature = "etcd")]
+use crate::clusters::ClusterLocks;
 use clasp_host::{Family, Order};
 use std::{
     path::{Path, PathBuf},
@@ -40,8 +42,8 @@ pub(crate) fn cannot_open_order(directory: &Path) -> String {
     )
 }
 
-/// A directory and options, with commas between them. `,,` is a comma in a name.
-fn split(text: &str) -> Result<(Directory, Vec<String>), String> {
+/// What has commas between it. `,,` is a comma in a name.
+pub(crate) fn parts(text: &str) -> Vec<String> {
     let mut parts = vec![String::new()];
     let mut characters = text.chars().peekable();
     while let Some(c) = characters.next() {
@@ -51,11 +53,17 @@ fn split(text: &str) -> Result<(Directory, Vec<String>), String> {
             part.push(c);
         }
     }
+    parts
+}
+
+/// A directory and options.
+fn split(text: &str) -> Result<(Directory, Vec<String>), String> {
+    let mut parts = parts(text);
     let options = parts.split_off(1);
     Ok((parts.concat().parse()?, options))
 }
 
-fn unknown(option: &str, known: &str) -> String {
+pub(crate) fn unknown(option: &str, known: &str) -> String {
     format!("unknown option {option:?}: use {known}; a comma in a name is written `,,`")
 }
 
@@ -85,10 +93,56 @@ impl FromStr for Files {
     }
 }
 
+/// Where a guest finds locks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Locks {
+    /// On the files of a directory.
+    Files(FileLocks),
+    /// On a cluster.
+    #[cfg(feature = "etcd")]
+    Cluster(ClusterLocks),
+}
+
+impl Locks {
+    /// The directory, if it is one.
+    pub(crate) fn directory(&self) -> Option<&Directory> {
+        match self {
+            Locks::Files(files) => Some(&files.directory),
+            #[cfg(feature = "etcd")]
+            Locks::Cluster(_) => None,
+        }
+    }
+
+    /// The path by which the guest knows it.
+    pub(crate) fn guest(&self) -> &str {
+        match self {
+            Locks::Files(files) => &files.directory.guest,
+            #[cfg(feature = "etcd")]
+            Locks::Cluster(cluster) => &cluster.guest,
+        }
+    }
+}
+
+impl FromStr for Locks {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Locks, String> {
+        if text.starts_with("etcd://") || text.starts_with("etcds://") {
+            #[cfg(feature = "etcd")]
+            return text.parse().map(Locks::Cluster);
+            #[cfg(not(feature = "etcd"))]
+            return Err(format!(
+                "{text:?}: this `clasp` was built without etcd; build it with `--features etcd`"
+            ));
+        }
+        text.parse().map(Locks::Files)
+    }
+}
+
 /// `HOST[::GUEST][,family=posix|flock|both|lockfileex][,order=fair|kernel]`
 /// `[,shared-only][,no-create][,network]`
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Locks {
+pub(crate) struct FileLocks {
     pub(crate) directory: Directory,
     pub(crate) family: Family,
     pub(crate) order: Order,
@@ -97,12 +151,12 @@ pub(crate) struct Locks {
     pub(crate) network: bool,
 }
 
-impl FromStr for Locks {
+impl FromStr for FileLocks {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Locks, String> {
+    fn from_str(text: &str) -> Result<FileLocks, String> {
         let (directory, options) = split(text)?;
-        let mut locks = Locks {
+        let mut locks = FileLocks {
             directory,
             family: Family::default(),
             order: Order::default(),
@@ -145,7 +199,7 @@ pub(crate) fn widest_family() -> Family {
 mod tests {
     use super::*;
 
-    fn locks(text: &str) -> Result<Locks, String> {
+    fn locks(text: &str) -> Result<FileLocks, String> {
         text.parse()
     }
 

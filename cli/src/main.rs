@@ -3,6 +3,8 @@
 
 #[cfg(target_os = "linux")]
 mod clean;
+#[cfg(feature = "etcd")]
+mod clusters;
 mod demo;
 mod durations;
 mod grants;

@@ -4,6 +4,7 @@
 use crate::{
     Address, Options, clock,
     connection::{ATTEMPT, Connections, Failure, PAUSE},
+    options::OnLoss,
     session::{self, Session, lock},
     space::EtcdSpace,
     txn::{Answer, Found, Id, Keys, LockKeys, Step, Test, Txn, host_key},
@@ -64,6 +65,7 @@ pub(crate) struct Shared {
     pub(crate) runtime: runtime::Handle,
     ttl: Duration,
     label: Vec<u8>,
+    on_loss: Option<OnLoss>,
     realm: u64,
     watches: Watches,
     /// Held while a session is begun.
@@ -170,6 +172,7 @@ impl Shared {
             runtime,
             ttl: options.ttl,
             label: options.label.clone().into_bytes(),
+            on_loss: options.on_loss.clone(),
             realm: REALMS.fetch_add(1, Ordering::Relaxed) | 1 << 63,
             watches,
             beginning: tokio::sync::Mutex::default(),
@@ -193,7 +196,7 @@ impl Shared {
         };
         let session = lock(&self.session).take();
         if let Some(session) = &session {
-            session.end(Error::new(ErrorKind::Lost, "the connection was closed"));
+            session.close();
         }
         let _ = end.lease.send(session.map(|session| session.lease()));
         if thread::current().id() != end.thread {
@@ -268,7 +271,9 @@ impl Shared {
             ..Txn::default()
         };
         let put = self.persist(|| self.send(lease, &put)).await?;
-        let session = Arc::new(Session::new(lease, ttl, host.clone(), put.revision, sent));
+        let on_loss = self.on_loss.clone();
+        let session = Session::new(lease, ttl, host.clone(), put.revision, sent, on_loss);
+        let session = Arc::new(session);
         let last = lock(&self.session).replace(Arc::clone(&session));
         if let Some(last) = last {
             self.give_back(last.lease());
@@ -487,8 +492,7 @@ fn read(answer: &etcd_client::TxnResponse) -> Answer {
                 });
                 read.found.push(found.collect());
             }
-            TxnOpResponse::Delete(delete) => read.deleted += delete.deleted(),
-            TxnOpResponse::Put(_) | TxnOpResponse::Txn(_) => {}
+            TxnOpResponse::Put(_) | TxnOpResponse::Delete(_) | TxnOpResponse::Txn(_) => {}
         }
     }
     read

@@ -146,7 +146,10 @@ impl Connections {
             InvalidArgs(_) | InvalidUri(_) => {
                 return Failure::Refused(Error::new(ErrorKind::Unavailable, error.to_string()));
             }
-            _ => return Failure::Unknown(Error::new(ErrorKind::Unavailable, chain(error))),
+            _ => {
+                let why = with_cause(&error.to_string(), error);
+                return Failure::Unknown(Error::new(ErrorKind::Unavailable, why));
+            }
         };
         let told = status.message();
         let refused = |kind, why: String| Failure::Refused(Error::new(kind, why));
@@ -183,7 +186,7 @@ impl Connections {
             | Code::NotFound
             | Code::FailedPrecondition
             | Code::OutOfRange => refused(ErrorKind::Unavailable, format!("etcd refuses: {told}")),
-            _ => Failure::Unknown(Error::new(ErrorKind::Unavailable, chain(status))),
+            _ => Failure::Unknown(Error::new(ErrorKind::Unavailable, with_cause(told, status))),
         }
     }
 
@@ -199,16 +202,14 @@ impl Connections {
     }
 }
 
-/// An error with its causes, which say more than it does.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
+/// What an error tells, and its first cause, such as a refused connection.
+fn with_cause(told: &str, error: &dyn std::error::Error) -> String {
     let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
+    while let Some(deeper) = cause.and_then(std::error::Error::source) {
+        cause = Some(deeper);
     }
-    text
+    match cause {
+        Some(cause) => format!("{told}: {cause}"),
+        None => told.to_owned(),
+    }
 }

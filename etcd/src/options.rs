@@ -2,10 +2,26 @@
 
 use crate::Address;
 use clasp_engine::{Error, ErrorKind};
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 /// The shortest lease: shorter ones end during the election of a leader.
 const SHORTEST: Duration = Duration::from_secs(5);
+
+/// Who is told that locks are lost.
+pub(crate) type OnLoss = Arc<dyn Fn(&Error) + Send + Sync>;
+
+/// The name of this machine and the number of this process.
+fn label() -> String {
+    let process = std::process::id();
+    #[cfg(unix)]
+    let machine = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
+    #[cfg(not(unix))]
+    let machine = std::env::var("COMPUTERNAME").unwrap_or_default();
+    format!("{machine} {process}")
+}
 
 /// How to connect to a cluster.
 #[derive(Clone)]
@@ -13,6 +29,7 @@ pub struct Options {
     pub(crate) ttl: Duration,
     pub(crate) user: Option<(String, String)>,
     pub(crate) label: String,
+    pub(crate) on_loss: Option<OnLoss>,
     #[cfg(feature = "tls")]
     tls: etcd_client::TlsOptions,
 }
@@ -22,7 +39,8 @@ impl Default for Options {
         Options {
             ttl: Duration::from_secs(10),
             user: None,
-            label: format!("process {}", std::process::id()),
+            label: label(),
+            on_loss: None,
             #[cfg(feature = "tls")]
             tls: etcd_client::TlsOptions::new().with_native_roots(),
         }
@@ -44,9 +62,17 @@ impl Options {
         self
     }
 
-    /// What the keys of this host have as value, for people who look at them.
+    /// What the keys of this host have as value, for people who look at them; the name of
+    /// the machine and the number of the process unless it is set.
     pub fn label(mut self, label: impl Into<String>) -> Options {
         self.label = label.into();
+        self
+    }
+
+    /// Calls `told` after locks were lost that this process held, from a thread of the
+    /// cluster, which must not be held up. Every guard tells of its own loss as well.
+    pub fn on_loss(mut self, told: impl Fn(&Error) + Send + Sync + 'static) -> Options {
+        self.on_loss = Some(Arc::new(told));
         self
     }
 

@@ -9,6 +9,7 @@
 use crate::{
     clock,
     connection::Connections,
+    options::OnLoss,
     txn::{Fence, Id, Key},
 };
 use clasp_engine::{Error, ErrorKind, backend::Sink};
@@ -50,6 +51,7 @@ pub(crate) struct Session {
     numbers: AtomicU64,
     state: Mutex<State>,
     ended: watch::Sender<bool>,
+    on_loss: Option<OnLoss>,
 }
 
 #[derive(Default)]
@@ -67,6 +69,7 @@ impl Session {
         host: Key,
         revision: i64,
         sent: Duration,
+        on_loss: Option<OnLoss>,
     ) -> Session {
         let session = Session {
             lease,
@@ -77,6 +80,7 @@ impl Session {
             numbers: AtomicU64::new(1),
             state: Mutex::default(),
             ended: watch::Sender::new(false),
+            on_loss,
         };
         session.confirmed(sent);
         session
@@ -139,14 +143,24 @@ impl Session {
             std::mem::take(&mut state.holders)
         };
         self.ended.send_replace(true);
-        if !holders.is_empty() {
-            tracing::warn!(target: "clasp::etcd", locks = holders.len(), error = %why, "locks are lost");
-        }
+        let locks = holders.len();
         for (epoch, sink) in holders {
             if let Some(sink) = sink.upgrade() {
                 sink.lost(epoch, why.clone());
             }
         }
+        if locks > 0 {
+            tracing::debug!(target: "clasp::etcd", locks, error = %why, "locks are lost");
+            if let Some(told) = &self.on_loss {
+                told(&why);
+            }
+        }
+    }
+
+    /// Ends it without telling of its locks, which are released with it.
+    pub(crate) fn close(&self) {
+        lock(&self.state).holders.clear();
+        self.end(Error::new(ErrorKind::Lost, "the connection was closed"));
     }
 
     /// Completes when it has ended.

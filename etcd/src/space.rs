@@ -533,23 +533,19 @@ impl Inner {
         }
         self.remove(&place.session, vec![place.waiting.id().clone()])
             .await
-            .map(drop)
     }
 
-    /// Takes requests away that are there. Answers how many keys were deleted, `None` if
-    /// the session has ended.
-    async fn remove(&self, session: &Arc<Session>, ids: Vec<Id>) -> Result<Option<i64>, Error> {
+    /// Takes requests away that are there, unless they ended with their session.
+    async fn remove(&self, session: &Arc<Session>, ids: Vec<Id>) -> Result<(), Error> {
         if !session.is_alive() {
-            return Ok(None);
+            return Ok(());
         }
         let txn = self.keys.release(&ids);
-        match self.shared.send_until_answered(session.lease(), &txn).await {
-            Ok(answer) => Ok(Some(answer.deleted)),
-            Err(error) => {
-                self.shared.take_back_later(session, &self.keys, ids);
-                Err(error)
-            }
+        let removed = self.shared.send_until_answered(session.lease(), &txn).await;
+        if removed.is_err() {
+            self.shared.take_back_later(session, &self.keys, ids);
         }
+        removed.map(drop)
     }
 
     /// One more shared holder of this host.
@@ -615,9 +611,7 @@ impl Inner {
         let hold = lock(&self.state).hold.take();
         if let Some(hold) = hold {
             hold.session.deregister(hold.epoch);
-            if self.remove(&hold.session, hold.ids).await? == Some(0) {
-                tracing::warn!(target: "clasp::etcd", lock = self.name, "somebody has deleted the keys of a lock that was held");
-            }
+            self.remove(&hold.session, hold.ids).await?;
         }
         Ok(Answer::Granted.into())
     }

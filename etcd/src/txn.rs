@@ -106,8 +106,6 @@ pub struct Answer {
     pub held: bool,
     /// What each `Get` found, in their order.
     pub found: Vec<Vec<Found>>,
-    /// How many keys were deleted.
-    pub deleted: i64,
 }
 
 /// The key of a host, and the revision that changed it last.

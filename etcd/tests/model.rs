@@ -89,7 +89,6 @@ impl Store {
                     for found in &found {
                         self.keys.remove(&found.key);
                         self.revision = next;
-                        answer.deleted += 1;
                     }
                 }
                 Step::Get(keys) => answer.found.push(self.find(keys)),

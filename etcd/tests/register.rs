@@ -13,7 +13,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -75,6 +75,9 @@ struct World {
     refused: AtomicU64,
     lost: AtomicU64,
     failed: AtomicU64,
+    /// The number of the host, from one, that is to stay in its section for longer than a
+    /// lease.
+    cut_off: AtomicUsize,
     end: AtomicBool,
 }
 
@@ -107,7 +110,10 @@ impl World {
             holders.insert(host, Arc::clone(&guard));
         }
         let read = self.register.lock().unwrap().read(token);
-        thread::sleep(Duration::from_micros(token % 3000));
+        thread::sleep(match self.cut_off.load(Ordering::Relaxed) == host + 1 {
+            true => Duration::from_millis(5300),
+            false => Duration::from_micros(token % 3000),
+        });
         let written = read.map(|value| self.register.lock().unwrap().write(token, value + 1));
         self.holders.lock().unwrap().remove(&host);
         match (read, written) {
@@ -170,6 +176,7 @@ fn a_register_with_tokens_loses_nothing() {
         random ^= random << 17;
         random % below
     };
+    let mut long = 0;
     for fault in 0..faults() {
         let all: Vec<_> = proxies.iter().flatten().collect();
         let proxy = all[usize::try_from(next(9)).unwrap()];
@@ -186,11 +193,20 @@ fn a_register_with_tokens_loses_nothing() {
             }
             4..6 => {
                 // One host is cut off, at times for longer than its lease.
+                let host = usize::try_from(next(HOSTS as u64)).unwrap();
                 let time = match next(3) {
-                    0 => Duration::from_millis(5500),
+                    0 => {
+                        long += 1;
+                        world.cut_off.store(host + 1, Ordering::Relaxed);
+                        let begun = Instant::now();
+                        let holds = || world.holders.lock().unwrap().contains_key(&host);
+                        while !holds() && begun.elapsed() < Duration::from_secs(5) {
+                            thread::yield_now();
+                        }
+                        Duration::from_millis(5500)
+                    }
                     _ => time,
                 };
-                let host = usize::try_from(next(HOSTS as u64)).unwrap();
                 proxies[host]
                     .iter()
                     .for_each(|proxy| proxy.set(Traffic::Hole));
@@ -198,6 +214,7 @@ fn a_register_with_tokens_loses_nothing() {
                 proxies[host]
                     .iter()
                     .for_each(|proxy| proxy.set(Traffic::Pass));
+                world.cut_off.store(0, Ordering::Relaxed);
             }
             6..8 => proxy.reset(),
             _ => {
@@ -230,6 +247,11 @@ fn a_register_with_tokens_loses_nothing() {
     let value = world.register.lock().unwrap().value;
     assert_eq!(value, history.len() as u64, "updates were lost");
     assert!(value > faults(), "hardly any turns");
+    let lost = lost.load(Ordering::Relaxed);
+    assert!(
+        lost > 0 || long == 0,
+        "hosts were cut off and have lost nothing"
+    );
     let operations: Vec<_> = history
         .into_iter()
         .map(|(client, read, call, end)| Operation::<Counter> {

@@ -16,6 +16,8 @@ use crate::{
 use anyhow::{Context, Result, bail};
 use cap_std::{ambient_authority, fs::Dir};
 use clap::Args;
+#[cfg(feature = "etcd")]
+use clasp_host::Grant;
 use clasp_host::{Limits, LockManager, LocksCtx, LocksCtxView, LocksView, Lockspace};
 use std::{
     collections::HashSet,
@@ -49,8 +51,10 @@ pub(crate) struct Run {
 
     /// Directory whose files the guest may lock; options follow after commas:
     /// family=posix|flock|both (on Windows lockfileex), order=fair|kernel,
-    /// shared-only, no-create, network
-    #[arg(long, value_name = "HOST[::GUEST][,OPTIONS]")]
+    /// shared-only, no-create, network. Or a cluster of etcd,
+    /// etcd://HOST:PORT,HOST:PORT/PREFIX::GUEST, with the options ttl=TIME,
+    /// on-lost=stop|report, ca=FILE, cert=FILE, key=FILE, shared-only
+    #[arg(long, value_name = "PLACE[::GUEST][,OPTIONS]")]
     locks: Vec<Locks>,
 
     /// Environment variable of the guest; without a value, that of this process
@@ -181,7 +185,8 @@ impl From<anyhow::Error> for End {
 impl Run {
     /// How the waits of the guest are told.
     pub(crate) fn waits(&self) -> waiting::Settings {
-        let directories = self.locks.iter().map(|l| l.directory.host.clone());
+        let directories = self.locks.iter().filter_map(Locks::directory);
+        let directories = directories.map(|directory| directory.host.clone());
         let mut settings = waiting::Settings::of_directories(directories.collect());
         if self.max_wait.is_none() {
             settings.unused_bound = Some("--max-wait");
@@ -365,14 +370,24 @@ impl Run {
         ctx.limits(limits);
         let mut names = HashSet::new();
         for locks in &self.locks {
-            let Directory { host, guest } = &locks.directory;
+            let guest = locks.guest();
             if !names.insert(stripped(guest)) {
                 bail!(
-                    "--locks grants {guest:?} twice; give each directory a name of its own, \
-                     such as `{}::NAME`",
-                    host.display()
+                    "--locks grants {guest:?} twice; give each place a name of its own, \
+                     such as `{guest}::NAME`"
                 );
             }
+            let locks = match locks {
+                Locks::Files(locks) => locks,
+                #[cfg(feature = "etcd")]
+                Locks::Cluster(locks) => {
+                    let cluster = locks.connect(output::path(self.app()).to_string())?;
+                    let grant = Grant::new(cluster.space()).shared_only(locks.shared_only);
+                    ctx.grant(guest, grant);
+                    continue;
+                }
+            };
+            let host = &locks.directory.host;
             let dir = Dir::open_ambient_dir(host, ambient_authority())
                 .with_context(|| cannot_open("--locks", host))?;
             self.warn_of_other_files(&locks.directory);
@@ -400,7 +415,7 @@ impl Run {
             let Directory { host, guest } = &files.directory;
             let rest = below(guest, &locks.guest).filter(|rest| *rest != Path::new(""))?;
             let closer = self.locks.iter().any(|other| {
-                let other = &other.directory.guest;
+                let other = other.guest();
                 stripped(other).len() > stripped(&locks.guest).len()
                     && below(guest, other).is_some()
             });
