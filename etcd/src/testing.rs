@@ -123,7 +123,7 @@ impl LocalCluster {
             let program = program.display();
             io::Error::new(
                 error.kind(),
-                format!("{program}: {error}; `cargo xtask etcd` gets it, see CONTRIBUTING.md"),
+                format!("{program}: {error}; `cargo xtask etcd` prints where it is; set CLASP_ETCD to it"),
             )
         })?;
         member.server = Some(server);

@@ -72,6 +72,11 @@ enum Command {
     /// with clasp.h
     #[cfg(target_os = "linux")]
     Posix,
+    /// Provide a server of etcd for the tests, and print its path
+    #[cfg(target_os = "linux")]
+    Etcd,
+    /// Check formats, run clippy, and build the documentation; all without warnings
+    Lint,
     /// Render the guides and the reference as a book, into target/book
     Book,
     /// Check what is published: licences, public items, packages
@@ -105,6 +110,10 @@ fn main() -> ExitCode {
         Command::Guests => guests::build(),
         #[cfg(target_os = "linux")]
         Command::Posix => existing::posix(),
+        #[cfg(target_os = "linux")]
+        Command::Etcd => toolchain::etcd::ensure()
+            .map(|programs| println!("{}", programs.join("etcd").display())),
+        Command::Lint => lint(),
         Command::Book => book::build(),
         Command::Packages { fix } => packages::check(fix),
         Command::Release => packages::release(),
@@ -126,7 +135,10 @@ fn test(options: &[String]) -> Result<()> {
     shell::say("Building the host");
     shell::show(&mut shell::workspace("build"))?;
     shell::say("Running the tests");
-    shell::show(shell::workspace("test").args(options))?;
+    let mut tests = shell::workspace("test");
+    #[cfg(target_os = "linux")]
+    tests.env("CLASP_ETCD", toolchain::etcd::ensure()?.join("etcd"));
+    shell::show(tests.args(options))?;
     if !options.is_empty() {
         return Ok(());
     }
@@ -139,6 +151,26 @@ fn test(options: &[String]) -> Result<()> {
         faults::check()?;
     }
     Ok(())
+}
+
+/// Checks what the compiler and its tools say of all sources.
+fn lint() -> Result<()> {
+    shell::show(shell::cargo("fmt").args(["--all", "--check"]))?;
+    for guests in [
+        "examples/guests",
+        "examples/existing",
+        "tests/guests",
+        "benches/guest",
+    ] {
+        let manifest = format!("{guests}/Cargo.toml");
+        let mut fmt = shell::cargo("fmt");
+        shell::show(fmt.args(["--all", "--manifest-path", &manifest, "--check"]))?;
+    }
+    let mut clippy = shell::workspace("clippy");
+    shell::show(clippy.args(["--all-targets", "--locked", "--", "-D", "warnings"]))?;
+    let mut doc = shell::workspace("doc");
+    doc.args(["--no-deps", "--locked"]);
+    shell::show(doc.env("RUSTDOCFLAGS", "-D warnings"))
 }
 
 /// Runs a test of the engine that is another engine: with other threads, or on

@@ -33,6 +33,15 @@ pub(crate) fn say(text: impl AsRef<str>) {
 pub(crate) fn cargo(subcommand: &str) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.arg(subcommand).current_dir(root());
+    // The client of etcd is generated when it is built.
+    if std::env::var_os("PROTOC").is_none()
+        && let (Ok(protoc), Ok(include)) = (
+            protoc_bin_vendored::protoc_bin_path(),
+            protoc_bin_vendored::include_path(),
+        )
+    {
+        command.env("PROTOC", protoc).env("PROTOC_INCLUDE", include);
+    }
     command
 }
 

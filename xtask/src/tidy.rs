@@ -40,13 +40,14 @@ const WIT_PACKAGES: [(&str, &str); 9] = [
 ];
 
 /// What each crate of this workspace may depend on, of this workspace.
-const DEPENDENCIES: [(&str, &[&str]); 11] = [
+const DEPENDENCIES: [(&str, &[&str]); 12] = [
     ("clasp-engine", &[]),
+    ("clasp-etcd", &["clasp-engine"]),
     ("clasp-host", &["clasp-engine"]),
     ("clasp-guest-macros", &["clasp-guest"]),
     ("clasp-guest", &["clasp-guest-macros", "clasp-engine"]),
     ("clasp-posix", &["clasp-guest"]),
-    ("clasp-cli", &["clasp-host"]),
+    ("clasp-cli", &["clasp-etcd", "clasp-host"]),
     ("clasp-example-crowd", &["clasp-host"]),
     ("clasp-example-plugins", &["clasp-host"]),
     (

@@ -8,6 +8,8 @@
 #[cfg(target_os = "linux")]
 mod c;
 #[cfg(target_os = "linux")]
+pub(crate) mod etcd;
+#[cfg(target_os = "linux")]
 mod packages;
 
 #[cfg(target_os = "linux")]

@@ -164,7 +164,7 @@ impl Apt {
     }
 
     /// With the lists of a directory instead of those of the system.
-    fn make(directory: PathBuf, lists: Option<&Path>) -> Result<Apt> {
+    pub(super) fn make(directory: PathBuf, lists: Option<&Path>) -> Result<Apt> {
         for part in ["state/lists/partial", "cache/archives/partial"] {
             fs::create_dir_all(directory.join(part))?;
         }
