@@ -36,6 +36,10 @@ impl World for OnEtcd {
         None
     }
 
+    fn is_fair(&self) -> bool {
+        true
+    }
+
     fn waits_need_threads(&self) -> bool {
         false
     }

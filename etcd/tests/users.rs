@@ -36,7 +36,10 @@ fn the_role_of_one_prefix_suffices() {
         (Options::default(), "CLASP_ETCD_USER"),
         (Options::default().user("clasp", "wrong"), "password"),
         (Options::default().user("nobody", "password"), "password"),
-        (Options::default().user("other", "password"), "readwrite --prefix"),
+        (
+            Options::default().user("other", "password"),
+            "readwrite --prefix",
+        ),
     ] {
         let error = connect(options).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Access, "{error}");

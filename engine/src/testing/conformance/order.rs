@@ -142,7 +142,7 @@ fn stopped(world: &dyn World) -> TestLine {
 }
 
 pub(super) fn a_stopped_host_is_passed(world: &dyn World) {
-    if !world.is_fair() {
+    if world.line("a.lock").is_none() {
         return;
     }
     let here = Process::new(world);
@@ -162,7 +162,7 @@ pub(super) fn a_stopped_host_is_passed(world: &dyn World) {
 /// It is remembered, so that a host does not wait for it anew each time, and a
 /// try does not fail for as long as it is stopped.
 pub(super) fn a_stopped_host_is_passed_at_once_again(world: &dyn World) {
-    if !world.is_fair() {
+    if world.line("a.lock").is_none() {
         return;
     }
     let here = Process::new(world);
@@ -189,7 +189,7 @@ pub(super) fn a_stopped_host_is_passed_at_once_again(world: &dyn World) {
 }
 
 pub(super) fn a_host_that_moves_again_is_waited_for(world: &dyn World) {
-    if !world.is_fair() {
+    if world.line("a.lock").is_none() {
         return;
     }
     let here = Process::new(world);
@@ -206,7 +206,7 @@ pub(super) fn a_host_that_moves_again_is_waited_for(world: &dyn World) {
 }
 
 pub(super) fn who_comes_back_passes_a_stopped_host(world: &dyn World) {
-    if !world.is_fair() {
+    if world.line("a.lock").is_none() {
         return;
     }
     let here = Process::new(world);
@@ -235,7 +235,7 @@ pub(super) fn who_comes_back_passes_a_stopped_host(world: &dyn World) {
 }
 
 pub(super) fn who_comes_back_leaves_the_place_of_who_waits(world: &dyn World) {
-    if !world.is_fair() {
+    if world.line("a.lock").is_none() {
         return;
     }
     for mode in [Shared, Exclusive] {
