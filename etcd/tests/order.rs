@@ -5,7 +5,7 @@
 #[allow(dead_code, reason = "each file of tests uses a part of it")]
 mod support;
 
-use clasp_engine::{Grant, Limits, Mode};
+use clasp_engine::{Grant, Limits, Mode, testing::conformance::block_on};
 use clasp_etcd::{Address, testing::LocalCluster};
 use etcd_client::{Client, GetOptions};
 use std::{sync::mpsc, thread};
@@ -79,7 +79,7 @@ fn a_host_passes_the_lock_on_by_itself() {
         let next = second.start_acquire(Mode::Exclusive, None).unwrap();
         let before = look(&address).1;
         guard.release().unwrap();
-        let guard = support::block_on(next).unwrap();
+        let guard = block_on(next).unwrap();
         assert!(guard.token().unwrap() > token);
         let passed = look(&address).1 == before;
         guard.release().unwrap();

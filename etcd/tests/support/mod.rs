@@ -39,8 +39,6 @@ impl Host {
     }
 }
 
-pub(crate) use clasp_engine::testing::conformance::block_on;
-
 /// Waits for what others are about to do.
 pub(crate) fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     let begun = Instant::now();
