@@ -30,21 +30,50 @@ pub(crate) struct ClusterLocks {
     pub(crate) shared_only: bool,
 }
 
+/// The members, and what follows them: a place and its options, with commas between them.
+fn split(text: &str) -> Option<(&str, Vec<String>)> {
+    // The members have commas between them as well.
+    let members = text.find("://")? + 3;
+    let path = text.get(members..)?.find('/')?;
+    let (members, rest) = text.split_at_checked(members + path)?;
+    Some((members, grants::parts(rest)))
+}
+
 impl FromStr for ClusterLocks {
     type Err = String;
 
     fn from_str(text: &str) -> Result<ClusterLocks, String> {
         let usage = || format!("{text:?}: write etcd://HOST:2379,HOST:2379/PREFIX::GUEST");
-        // The members have commas between them as well.
-        let members = text.find("://").map_or(0, |at| at + 3);
-        let path = text.get(members..).and_then(|rest| rest.find('/'));
-        let (cluster, rest) = text.split_at(members + path.ok_or_else(usage)?);
-        let mut options = grants::parts(rest).into_iter();
-        let place = options.next().unwrap_or_default();
+        let (cluster, parts) = split(text).ok_or_else(usage)?;
+        let (place, options) = parts.split_first().ok_or_else(usage)?;
         let (prefix, guest) = place.split_once("::").ok_or_else(usage)?;
         if guest.is_empty() {
             return Err(usage());
         }
+        ClusterLocks::new(cluster, prefix, guest, options)
+    }
+}
+
+impl ClusterLocks {
+    /// One lock, `etcd[s]://HOST[:PORT][,HOST...]/PREFIX/NAME`, and its name.
+    pub(crate) fn of_lock(text: &str) -> Result<(ClusterLocks, String), String> {
+        let usage = || format!("{text:?}: write etcd://HOST:2379,HOST:2379/PREFIX/NAME");
+        let (cluster, parts) = split(text).ok_or_else(usage)?;
+        let (place, options) = parts.split_first().ok_or_else(usage)?;
+        let (prefix, name) = place.rsplit_once('/').ok_or_else(usage)?;
+        if prefix.is_empty() || name.is_empty() {
+            return Err(usage());
+        }
+        let locks = ClusterLocks::new(cluster, prefix, name, options)?;
+        Ok((locks, name.to_owned()))
+    }
+
+    fn new(
+        cluster: &str,
+        prefix: &str,
+        guest: &str,
+        options: &[String],
+    ) -> Result<ClusterLocks, String> {
         let mut locks = ClusterLocks {
             address: format!("{cluster}{prefix}").parse()?,
             guest: guest.into(),
@@ -56,7 +85,7 @@ impl FromStr for ClusterLocks {
             shared_only: false,
         };
         for option in options {
-            match option.split_once('=').unwrap_or((&option, "")) {
+            match option.split_once('=').unwrap_or((option, "")) {
                 ("ttl", ttl) => locks.ttl = Some(durations::parse(ttl)?),
                 ("on-lost", "stop") => locks.reports = false,
                 ("on-lost", "report") => locks.reports = true,
@@ -71,7 +100,7 @@ impl FromStr for ClusterLocks {
                 }
                 _ => {
                     return Err(grants::unknown(
-                        &option,
+                        option,
                         "`ttl=TIME`, `on-lost=stop|report`, `ca=FILE`, `cert=FILE`, `key=FILE` \
                          or `shared-only`",
                     ));
@@ -121,15 +150,15 @@ fn user() -> Result<Option<(String, String)>> {
 }
 
 impl ClusterLocks {
-    /// Connects to the cluster. `stops` says what is stopped when locks are lost.
-    pub(crate) fn connect(&self, stops: String) -> Result<Cluster> {
+    /// Connects to the cluster. When locks are lost, the user is told, and unless this is
+    /// all that is to be done, `stop` is called.
+    pub(crate) fn connect(&self, stop: impl Fn() + Send + Sync + 'static) -> Result<Cluster> {
         let reports = self.reports;
         let mut options = Options::default().on_loss(move |why| {
-            if reports {
-                return say!("{why}");
+            say!("{why}");
+            if !reports {
+                stop();
             }
-            say!("{why}; {stops} is stopped");
-            std::process::exit(LOST.into());
         });
         if let Some(ttl) = self.ttl {
             options = options.ttl(ttl);
@@ -144,7 +173,7 @@ impl ClusterLocks {
             options = options.identity(&read(certificate)?, &read(key)?);
         }
         Cluster::connect(&self.address, &options)
-            .with_context(|| format!("cannot use {} for --locks", self.address))
+            .with_context(|| format!("cannot use {}", self.address))
     }
 }
 
@@ -166,6 +195,12 @@ mod tests {
         let plain: ClusterLocks = "etcd://[::1]:5/p::data".parse().unwrap();
         assert_eq!(plain.address.to_string(), "etcd://[::1]:5/p");
         assert!(!plain.reports && !plain.shared_only);
+        let (one, name) = ClusterLocks::of_lock("etcd://a,b/p/q/x.lock,ttl=5").unwrap();
+        assert_eq!((one.address.prefix(), &*name), ("/p/q", "x.lock"));
+        assert_eq!(one.ttl, Some(Duration::from_secs(5)));
+        for wrong in ["etcd://a", "etcd://a/x", "etcd://a/p/", "etcd://a/p/x,ttl"] {
+            assert!(ClusterLocks::of_lock(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

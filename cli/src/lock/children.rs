@@ -121,6 +121,20 @@ impl Inherited {
     }
 }
 
+/// Asks the command to end, by a signal that this process passes on.
+#[cfg(all(unix, feature = "etcd"))]
+pub(super) fn end() {
+    let this = rustix::process::getpid();
+    // Nobody waits for this thread's answer.
+    let _ = rustix::process::kill_process(this, rustix::process::Signal::TERM);
+}
+
+/// Ends this process; there are no signals for the command.
+#[cfg(all(not(unix), feature = "etcd"))]
+pub(super) fn end() {
+    std::process::exit(crate::clusters::LOST.into());
+}
+
 #[cfg(not(unix))]
 pub(super) fn run(command: &mut Command) -> io::Result<ExitStatus> {
     command.status()

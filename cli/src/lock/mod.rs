@@ -2,6 +2,8 @@
 
 mod children;
 
+#[cfg(feature = "etcd")]
+use crate::clusters::ClusterLocks;
 use crate::{
     durations, grants,
     output::{self, say},
@@ -107,7 +109,9 @@ pub(crate) struct Lock {
     order_dir: Option<PathBuf>,
 
     /// The file or directory to lock, then the command and its arguments. A file that is
-    /// missing is created. `-c COMMAND` is a command line for the shell
+    /// missing is created. A lock on etcd is etcd://HOST:PORT,HOST:PORT/PREFIX/NAME, with
+    /// the options ttl=TIME, on-lost=stop|report, ca=FILE, cert=FILE, key=FILE after commas.
+    /// `-c COMMAND` is a command line for the shell
     #[arg(
         required = true,
         trailing_var_arg = true,
@@ -214,9 +218,16 @@ impl Lock {
         }
     }
 
-    /// The directory of the file, and its name there.
+    /// The place of the lock, and its name there.
     fn grant(&self) -> Result<(Grant, String)> {
         let file = self.file();
+        #[cfg(feature = "etcd")]
+        if let Some(address) = file
+            .to_str()
+            .filter(|text| clasp_etcd::Address::is_one(text))
+        {
+            return self.grant_of_cluster(address);
+        }
         let found = file.symlink_metadata();
         let is_link = found.is_ok_and(|found| found.is_symlink());
         // A link may lead to another directory. The name of a directory may be `.` or end
@@ -256,6 +267,22 @@ impl Lock {
             // As flock(1): the user has chosen the file.
             .network(true);
         Ok((Grant::new(space.into_space()), name.to_owned()))
+    }
+
+    /// A lock on etcd: if it is lost, the command is asked to end.
+    #[cfg(feature = "etcd")]
+    fn grant_of_cluster(&self, address: &str) -> Result<(Grant, String)> {
+        let (locks, name) = ClusterLocks::of_lock(address).map_err(anyhow::Error::msg)?;
+        anyhow::ensure!(
+            !self.inherit && !self.no_fork,
+            "a lock on etcd ends with this process, so a command cannot inherit it"
+        );
+        anyhow::ensure!(
+            self.family.is_none() && self.order.is_none(),
+            "--family and --order are for locks on files"
+        );
+        let cluster = locks.connect(children::end)?;
+        Ok((Grant::new(cluster.space()), name))
     }
 
     fn cannot_open(&self) -> String {

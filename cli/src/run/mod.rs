@@ -7,6 +7,8 @@ mod version;
 
 use version::Version;
 
+#[cfg(feature = "etcd")]
+use crate::clusters;
 use crate::{
     durations,
     grants::{self, Directory, Files, Locks},
@@ -381,7 +383,11 @@ impl Run {
                 Locks::Files(locks) => locks,
                 #[cfg(feature = "etcd")]
                 Locks::Cluster(locks) => {
-                    let cluster = locks.connect(output::path(self.app()).to_string())?;
+                    let app = output::path(self.app());
+                    let cluster = locks.connect(move || {
+                        say!("{app} was stopped: it has lost locks");
+                        std::process::exit(clusters::LOST.into());
+                    })?;
                     let grant = Grant::new(cluster.space()).shared_only(locks.shared_only);
                     ctx.grant(guest, grant);
                     continue;
