@@ -20,7 +20,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! The recipe is in [`txn`] and [`line`]: what is sent, and when a request is granted. The
+//! The recipe is in [`txn`] and [`line`](mod@line): what is sent, and when a request is granted. The
 //! rest carries it out.
 
 mod clock;
