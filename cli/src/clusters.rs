@@ -5,7 +5,7 @@ use crate::{
     output::{self, say},
 };
 use anyhow::{Context, Result, bail};
-use clasp_etcd::{Address, Cluster, Options};
+use clasp_etcd::{Address, Cluster, LockUse, Options};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -66,6 +66,22 @@ impl ClusterLocks {
         }
         let locks = ClusterLocks::new(cluster, prefix, name, options)?;
         Ok((locks, name.to_owned()))
+    }
+
+    /// What is to be looked at, `etcd[s]://HOST[:PORT][,HOST...]/PREFIX[/NAME]`.
+    pub(crate) fn of_status(text: &str) -> Result<ClusterLocks, String> {
+        let usage = || format!("{text:?}: write etcd://HOST:2379,HOST:2379/PREFIX");
+        let (cluster, parts) = split(text).ok_or_else(usage)?;
+        let (prefix, options) = parts.split_first().ok_or_else(usage)?;
+        let known = ["ca", "cert", "key"];
+        let is_known = |option: &&String| known.iter().any(|name| option.starts_with(name));
+        match options.iter().find(|option| !is_known(option)) {
+            Some(option) => Err(grants::unknown(
+                option,
+                "`ca=FILE`, `cert=FILE` or `key=FILE`",
+            )),
+            None => ClusterLocks::new(cluster, prefix, "", options),
+        }
     }
 
     fn new(
@@ -163,6 +179,27 @@ impl ClusterLocks {
         if let Some(ttl) = self.ttl {
             options = options.ttl(ttl);
         }
+        Cluster::connect(&self.address, &self.secrets(options)?).with_context(|| self.cannot_use())
+    }
+
+    /// Who holds its locks, and who waits for them.
+    pub(crate) fn look(&self) -> Result<Vec<LockUse>> {
+        let options = self.secrets(Options::default())?;
+        clasp_etcd::look(&self.address, &options).with_context(|| self.cannot_use())
+    }
+
+    /// The address without its prefix.
+    pub(crate) fn members(&self) -> String {
+        let address = self.address.to_string();
+        address[..address.len() - self.address.prefix().len()].to_owned()
+    }
+
+    fn cannot_use(&self) -> String {
+        format!("cannot use {}", self.address)
+    }
+
+    /// With what the servers ask for and check.
+    fn secrets(&self, mut options: Options) -> Result<Options> {
         if let Some((user, password)) = user()? {
             options = options.user(user, password);
         }
@@ -172,8 +209,7 @@ impl ClusterLocks {
         if let (Some(certificate), Some(key)) = (&self.certificate, &self.key) {
             options = options.identity(&read(certificate)?, &read(key)?);
         }
-        Cluster::connect(&self.address, &options)
-            .with_context(|| format!("cannot use {}", self.address))
+        Ok(options)
     }
 }
 
@@ -200,6 +236,11 @@ mod tests {
         assert_eq!(one.ttl, Some(Duration::from_secs(5)));
         for wrong in ["etcd://a", "etcd://a/x", "etcd://a/p/", "etcd://a/p/x,ttl"] {
             assert!(ClusterLocks::of_lock(wrong).is_err(), "{wrong}");
+        }
+        let looked_at = ClusterLocks::of_status("etcds://a,b/p/q,ca=x").unwrap();
+        assert_eq!(looked_at.members(), "etcds://a:2379,b:2379");
+        for wrong in ["etcd://a", "etcd://a/p,ttl=5", "etcd://a/p,"] {
+            assert!(ClusterLocks::of_status(wrong).is_err(), "{wrong}");
         }
     }
 

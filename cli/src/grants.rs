@@ -63,6 +63,11 @@ fn split(text: &str) -> Result<(Directory, Vec<String>), String> {
     Ok((parts.concat().parse()?, options))
 }
 
+#[cfg(not(feature = "etcd"))]
+pub(crate) fn without_etcd(address: impl std::fmt::Display) -> String {
+    format!("{address}: this `clasp` was built without etcd; build it with `--features etcd`")
+}
+
 pub(crate) fn unknown(option: &str, known: &str) -> String {
     format!("unknown option {option:?}: use {known}; a comma in a name is written `,,`")
 }
@@ -131,9 +136,7 @@ impl FromStr for Locks {
             #[cfg(feature = "etcd")]
             return text.parse().map(Locks::Cluster);
             #[cfg(not(feature = "etcd"))]
-            return Err(format!(
-                "{text:?}: this `clasp` was built without etcd; build it with `--features etcd`"
-            ));
+            return Err(without_etcd(text));
         }
         text.parse().map(Locks::Files)
     }

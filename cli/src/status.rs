@@ -1,5 +1,7 @@
 //! `clasp status`: who holds locks, and who waits for them.
 
+#[cfg(feature = "etcd")]
+use crate::clusters::ClusterLocks;
 use crate::{
     holders::{self, FileId, Found, Hold, Use, Wait},
     output::{self, say},
@@ -8,7 +10,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use serde::Serialize;
 use std::{
-    fmt::Write as _,
+    fmt::{self, Write as _},
     io::{self, ErrorKind, IsTerminal},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -28,7 +30,13 @@ order in which they will get the lock. Each user has an order of its own; root s
 users, one after the other. For hosts that were started with --order-dir, pass the same \
 directory.
 
-Exit status: 0, and 1 if a path does not exist or the processes cannot be read.")]
+Of locks on etcd it shows the hosts, with the name of their machine and the number of their \
+process, as the servers list them. A host that was killed is listed until its lease expires. \
+CLASP_ETCD_USER and CLASP_ETCD_PASSWORD or CLASP_ETCD_PASSWORD_FILE are used as by `clasp run`; \
+`,ca=FILE` and `,cert=FILE,key=FILE` may follow an address.
+
+Exit status: 0, and 1 if a path does not exist, the processes cannot be read, or a cluster does \
+not answer.")]
 pub(crate) struct Status {
     /// Print JSON, on one line for each look with --watch
     #[arg(long)]
@@ -43,9 +51,39 @@ pub(crate) struct Status {
     order_dir: Option<PathBuf>,
 
     /// A lock file, or a directory whose files are looked at; directories in it are not
-    /// entered
-    #[arg(required = true, value_name = "FILE|DIR")]
+    /// entered. Or locks on etcd: etcd://HOST:2379,HOST:2379/PREFIX looks at all below the
+    /// prefix, and etcd://HOST:2379,HOST:2379/PREFIX/NAME at one
+    #[arg(required = true, value_name = "FILE|DIR|URL")]
     paths: Vec<PathBuf>,
+}
+
+/// Whether a path is the address of a cluster.
+fn is_address(path: &Path) -> bool {
+    let path = path.as_os_str().as_encoded_bytes();
+    path.starts_with(b"etcd://") || path.starts_with(b"etcds://")
+}
+
+/// What is printed for one lock of a cluster.
+#[derive(Serialize)]
+struct ClusterRow {
+    address: String,
+    holders: Vec<Host>,
+    /// In the order in which they will get the lock.
+    queue: Vec<Host>,
+}
+
+/// A host in a cluster.
+#[derive(Serialize)]
+struct Host {
+    mode: String,
+    host: String,
+}
+
+/// Others may have chosen the name of a host.
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:<10} {}", self.mode, output::printable(&self.host))
+    }
 }
 
 /// What is printed for one file.
@@ -66,6 +104,9 @@ fn text<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Er
 #[derive(Serialize)]
 struct Report {
     files: Vec<Row>,
+    /// Locks of clusters that are in use.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    clusters: Vec<ClusterRow>,
     /// Paths that do not exist.
     #[serde(skip)]
     missing: Vec<PathBuf>,
@@ -115,8 +156,13 @@ impl Status {
 
     fn report(&self) -> Result<Report> {
         let mut files: Vec<(PathBuf, FileId, bool)> = Vec::new();
+        let mut clusters = Vec::new();
         let mut missing = Vec::new();
         for path in &self.paths {
+            if is_address(path) {
+                clusters.extend(look_at_cluster(path)?);
+                continue;
+            }
             let cannot = || format!("cannot look at {}", output::path(path));
             let id = match FileId::of(path) {
                 Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -145,6 +191,7 @@ impl Status {
         });
         Ok(Report {
             files: rows.collect(),
+            clusters,
             missing,
             hidden_processes: hidden,
             complete,
@@ -163,8 +210,26 @@ impl Status {
             true => ("no file is locked here", "free"),
             false => ("no lock is seen", "no lock is seen"),
         };
-        if report.files.is_empty() && report.missing.is_empty() {
+        let on_files = self.paths.iter().any(|path| !is_address(path));
+        if on_files && report.files.is_empty() && report.missing.is_empty() {
             writeln!(text, "{none}")?;
+        }
+        if !on_files && report.clusters.is_empty() {
+            writeln!(text, "no lock is held there")?;
+        }
+        for ClusterRow {
+            address,
+            holders,
+            queue,
+        } in &report.clusters
+        {
+            writeln!(text, "{}", output::printable(address))?;
+            for host in holders {
+                writeln!(text, "  held       {host}")?;
+            }
+            for (place, host) in queue.iter().enumerate() {
+                writeln!(text, "  queue {:<4} {host}", place + 1)?;
+            }
         }
         for Row { path, used } in &report.files {
             writeln!(text, "{}", output::path(path))?;
@@ -193,11 +258,38 @@ impl Status {
                 writeln!(text, "{}\n  missing", output::path(path))?;
             }
         }
-        if let Some(hidden) = holders::about_hidden(report.hidden_processes) {
+        if on_files && let Some(hidden) = holders::about_hidden(report.hidden_processes) {
             writeln!(text, "{hidden}")?;
         }
         Ok(text)
     }
+}
+
+/// The locks of a cluster that are in use.
+#[cfg(feature = "etcd")]
+fn look_at_cluster(address: &Path) -> Result<Vec<ClusterRow>> {
+    let text = address.to_str().context("an address has to be UTF-8")?;
+    let locks = ClusterLocks::of_status(text).map_err(anyhow::Error::msg)?;
+    let members = locks.members();
+    let hosts = |requests: Vec<clasp_etcd::Request>| {
+        let requests = requests.into_iter();
+        let host = |request: clasp_etcd::Request| Host {
+            mode: request.mode.to_string(),
+            host: request.host,
+        };
+        requests.map(host).collect()
+    };
+    let rows = locks.look()?.into_iter().map(|used| ClusterRow {
+        address: format!("{members}{}", used.path),
+        holders: hosts(used.holders),
+        queue: hosts(used.queue),
+    });
+    Ok(rows.collect())
+}
+
+#[cfg(not(feature = "etcd"))]
+fn look_at_cluster(address: &Path) -> Result<Vec<ClusterRow>> {
+    anyhow::bail!("{}", crate::grants::without_etcd(&output::path(address)))
 }
 
 /// Reports when the user has pressed q and Enter.

@@ -126,7 +126,7 @@ impl fmt::Debug for Cluster {
 }
 
 /// What is needed to run one thread with a runtime.
-fn io(error: std::io::Error) -> Error {
+pub(crate) fn io(error: std::io::Error) -> Error {
     Error::new(ErrorKind::Io, error.to_string())
 }
 

@@ -27,6 +27,7 @@ mod clock;
 mod cluster;
 mod connection;
 pub mod line;
+mod look;
 mod options;
 mod session;
 mod space;
@@ -37,5 +38,6 @@ mod url;
 mod watch;
 
 pub use cluster::Cluster;
+pub use look::{LockUse, Request, look};
 pub use options::Options;
 pub use url::Address;

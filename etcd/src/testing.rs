@@ -1,6 +1,7 @@
-//! A cluster on this machine, for tests.
+//! A cluster on this machine, for tests and demonstrations.
 
 use crate::Address;
+use etcd_client::Client;
 use std::{
     fs::File,
     io,
@@ -151,6 +152,28 @@ impl LocalCluster {
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(())
+    }
+
+    /// The number of the member that leads the others.
+    ///
+    /// # Errors
+    /// If a member does not answer, or none leads.
+    pub fn leader(&self) -> io::Result<usize> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        for (number, member) in self.members.iter().enumerate() {
+            let address = format!("127.0.0.1:{}", member.client);
+            let status = runtime.block_on(async {
+                let mut client = Client::connect([address], None).await?;
+                client.status().await
+            });
+            let status = status.map_err(io::Error::other)?;
+            if status.header().map(|header| header.member_id()) == Some(status.leader()) {
+                return Ok(number);
+            }
+        }
+        Err(io::Error::other("no member leads"))
     }
 
     /// The process of a member that runs.

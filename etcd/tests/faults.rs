@@ -29,22 +29,6 @@ fn signal(process: u32, signal: Signal) {
     kill_process(process, signal).expect("a signal");
 }
 
-/// The member that leads.
-fn leader(cluster: &LocalCluster) -> usize {
-    for (number, port) in cluster.ports().iter().enumerate() {
-        let leads = block_on(async {
-            let mut client = Client::connect([format!("127.0.0.1:{port}")], None).await?;
-            let status = client.status().await?;
-            let own = status.header().map(|header| header.member_id());
-            Ok::<_, etcd_client::Error>(own == Some(status.leader()))
-        });
-        if leads.expect("the state of a member") {
-            return number;
-        }
-    }
-    panic!("no member leads");
-}
-
 /// The keys below a prefix.
 fn keys(address: &Address, below: &str) -> Vec<String> {
     block_on(async {
@@ -72,7 +56,7 @@ fn waiters_go_on_after_the_leader_is_killed() {
     let token = guard.token().unwrap();
     let waiting = thread::spawn(move || waits.acquire_blocking(Mode::Exclusive, None));
     eventually("a place in line", || keys(&address, "a//x/").len() == 2);
-    cluster.kill(leader(&cluster)).unwrap();
+    cluster.kill(cluster.leader().unwrap()).unwrap();
     let begun = Instant::now();
     guard.release().unwrap();
     let guard = waiting.join().unwrap().unwrap();
@@ -84,7 +68,7 @@ fn waiters_go_on_after_the_leader_is_killed() {
 #[test]
 fn waiters_go_on_while_their_member_is_stopped() {
     let cluster = LocalCluster::start(3).expect("a cluster");
-    let leader = leader(&cluster);
+    let leader = cluster.leader().unwrap();
     let stopped = (leader + 1) % 3;
     let port = |number: usize| cluster.ports()[number];
     // The member that will be stopped is asked first.

@@ -21,11 +21,22 @@ pub(crate) fn run(options: &[String]) -> Result<()> {
     if options.iter().any(|option| option.ends_with("sqlite")) {
         crate::existing::build_examples()?;
     }
-    let python = python();
+    let on_etcd = options.iter().any(|option| option.ends_with("etcd"));
+    // Its locks are on files.
+    let python = if on_etcd { None } else { python() };
     say("Building `clasp`; wasmtime takes some minutes");
-    show(cargo("build").args(["--package", "clasp-cli", "--locked"]))?;
+    let mut build = cargo("build");
+    build.args(["--package", "clasp-cli", "--locked"]);
+    if on_etcd {
+        build.args(["--features", "etcd"]);
+    }
+    show(&mut build)?;
     let mut demo = Command::new(target().join(format!("debug/clasp{EXE_SUFFIX}")));
     demo.arg("demo");
+    #[cfg(target_os = "linux")]
+    if on_etcd {
+        demo.env("CLASP_ETCD", crate::toolchain::etcd::ensure()?.join("etcd"));
+    }
     if let Some(python) = python {
         demo.arg("--python").arg(python);
     }

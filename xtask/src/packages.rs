@@ -14,8 +14,9 @@ use std::{
 };
 
 /// Crates that are published, with their directories.
-pub(crate) const PUBLISHED: [(&str, &str); 6] = [
+pub(crate) const PUBLISHED: [(&str, &str); 7] = [
     ("clasp-engine", "engine"),
+    ("clasp-etcd", "etcd"),
     ("clasp-host", "host"),
     ("clasp-guest", "guest-sdk"),
     ("clasp-guest-macros", "guest-sdk/macros"),
@@ -24,7 +25,7 @@ pub(crate) const PUBLISHED: [(&str, &str); 6] = [
 ];
 
 /// The crates with a public interface in Rust, which `api.txt` in their directories lists.
-const LIBRARIES: [&str; 3] = ["clasp-engine", "clasp-host", "clasp-guest"];
+const LIBRARIES: [&str; 4] = ["clasp-engine", "clasp-etcd", "clasp-host", "clasp-guest"];
 
 /// Workspaces with dependencies.
 const WORKSPACES: [&str; 5] = [

@@ -1,17 +1,16 @@
 //! The ledger, as the demo itself sees it.
 
-use super::guest as program;
+use super::guest::Guest;
 use anyhow::{Context, Result, ensure};
 use clasp_host::{
-    Limits, LockManager, Lockspace, Mode,
-    engine::{Lock, Owner},
+    Limits, LockManager, Mode,
+    engine::{Grant, Lock, Owner},
 };
 use serde::Deserialize;
 use std::{
     fs,
     io::{BufRead, BufReader, Write},
-    path::Path,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Stdio},
 };
 
@@ -47,16 +46,12 @@ pub(super) struct File {
 }
 
 impl File {
-    pub(super) fn open(directory: &Path, locked: bool) -> Result<File> {
+    /// With the place of its lock, if the processes lock.
+    pub(super) fn open(directory: &Path, grant: Option<&Grant>) -> Result<File> {
         let owner = LockManager::global().labelled_owner("clasp demo", Limits::default());
-        let lock = match locked {
-            true => {
-                let space = Lockspace::open_ambient(directory)
-                    .context("cannot open the directory of the ledger")?;
-                Some(owner.open(&space.grant(), "ledger.lock")?)
-            }
-            false => None,
-        };
+        let lock = grant
+            .map(|grant| owner.open(grant, "ledger.lock"))
+            .transpose()?;
         Ok(File {
             file: directory.join("ledger"),
             lock,
@@ -92,8 +87,8 @@ pub(super) struct Database {
 }
 
 impl Database {
-    pub(super) fn open(guest: &Path, directory: &Path, locked: bool) -> Result<Database> {
-        let mut command = program::clasp(guest, directory, &["look", "data/ledger"])?;
+    pub(super) fn open(guest: &Guest, locked: bool) -> Result<Database> {
+        let mut command = guest.command(&["look", "data/ledger"])?;
         if locked {
             command.arg("locked");
         }

@@ -30,6 +30,11 @@ impl Live {
         Live { bar, length, money }
     }
 
+    /// Tells of what has happened.
+    pub(super) fn tell(&self, what: &str) {
+        self.bar.suspend(|| say!("{what}"));
+    }
+
     pub(super) fn show(&self, sample: &Sample) {
         let Sample {
             transfers,

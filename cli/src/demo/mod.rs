@@ -1,6 +1,11 @@
 //! `clasp demo`: many processes move money between the accounts of one ledger
 //! file, first without locks, then with.
 
+#[cfg(feature = "etcd")]
+mod cluster;
+#[cfg(not(feature = "etcd"))]
+#[path = "no_cluster.rs"]
+mod cluster;
 mod guest;
 mod ledger;
 mod live;
@@ -11,6 +16,9 @@ mod result;
 use crate::output::{self, say};
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
+use clasp_host::{Lockspace, engine::Grant};
+use cluster::Members;
+use guest::Guest;
 use ledger::{Database, Ledger, Look};
 use live::Live;
 use processes::Processes;
@@ -40,11 +48,26 @@ enum With {
     Sqlite,
 }
 
+/// Where the locks are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum On {
+    /// On a file beside the ledger
+    Files,
+    /// On three servers of etcd on this machine. The one that leads the others is killed when
+    /// half of the time is over. CLASP_ETCD is the program of the server, unless it is `etcd` on
+    /// the path
+    Etcd,
+}
+
 #[derive(Args)]
 pub(crate) struct Demo {
     /// What the ledger is kept in
     #[arg(long, value_enum, default_value_t = With::File)]
     with: With,
+
+    /// Where the locks are
+    #[arg(long, value_enum, default_value_t = On::Files)]
+    on: On,
 
     /// Another guest instead of the one in this program, which is
     /// `examples/guests/src/bin/ledger.rs`, or with SQLite
@@ -56,9 +79,9 @@ pub(crate) struct Demo {
     #[arg(long, value_name = "PYTHON")]
     python: Option<PathBuf>,
 
-    /// Duration of each half, without and with locks, in seconds
-    #[arg(long, default_value_t = 3.0, value_parser = seconds)]
-    seconds: f64,
+    /// Duration of each half, without and with locks, in seconds; 3 by default, and 10 on etcd
+    #[arg(long, value_parser = seconds)]
+    seconds: Option<f64>,
 
     /// Processes that move money
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=64))]
@@ -88,13 +111,17 @@ impl Demo {
     pub(crate) fn run(self) -> Result<ExitCode> {
         let directory = tempfile::tempdir().context("cannot make a directory for the guest")?;
         let guest = self.guest(directory.path())?;
+        let mut members = self.members()?;
         if self.with == With::Sqlite && self.python.is_none() {
             say!(
                 "without a native program (--python) nothing is lost: SQLite's default in a guest \
                  excludes other guests"
             );
         }
-        let phases = [self.phase(&guest, false)?, self.phase(&guest, true)?];
+        let phases = [
+            self.phase(&guest, false, None)?,
+            self.phase(&guest, true, members.as_mut())?,
+        ];
         if self.json {
             output::print(serde_json::to_string_pretty(&phases)? + "\n")?;
         } else {
@@ -136,7 +163,37 @@ impl Demo {
         Ok(guest)
     }
 
-    fn phase(&self, guest: &Path, locked: bool) -> Result<Phase> {
+    /// The duration of a half.
+    fn seconds(&self) -> f64 {
+        self.seconds.unwrap_or(match self.on {
+            On::Files => 3.0,
+            On::Etcd => 10.0,
+        })
+    }
+
+    /// The servers with the locks, if they are on servers.
+    fn members(&self) -> Result<Option<Members>> {
+        if self.on == On::Files {
+            return Ok(None);
+        }
+        ensure!(
+            self.with == With::File,
+            "SQLite locks ranges of bytes of its database, which only files have; leave out \
+             `--on etcd` or `--with sqlite`"
+        );
+        ensure!(
+            self.python.is_none(),
+            "fasteners in Python locks files; leave out `--on etcd` or `--python`"
+        );
+        Members::start().map(Some)
+    }
+
+    fn phase(
+        &self,
+        guest: &Path,
+        locked: bool,
+        mut members: Option<&mut Members>,
+    ) -> Result<Phase> {
         let directory = tempfile::tempdir().context("cannot make a directory for the ledger")?;
         let directory = directory.path();
         let title = match locked {
@@ -144,15 +201,34 @@ impl Demo {
             false => "without locks",
         };
         let money = ACCOUNTS * BALANCE;
-        let live = Live::start(title, self.seconds, money);
-        guest::create(guest, directory, ACCOUNTS, BALANCE)?;
+        let seconds = self.seconds();
+        let place = members.as_ref().map(|members| members.place());
+        let guest = Guest::new(guest, directory, place);
+        let live = Live::start(title, seconds, money);
+        guest.create(ACCOUNTS, BALANCE)?;
         let mut ledger = match self.with {
-            With::File => Ledger::File(Box::new(ledger::File::open(directory, locked)?)),
-            With::Sqlite => Ledger::Database(Database::open(guest, directory, locked)?),
+            With::File => {
+                let grant = match &members {
+                    _ if !locked => None,
+                    Some(members) => Some(members.grant()?),
+                    None => Some(beside_the_ledger(directory)?),
+                };
+                Ledger::File(Box::new(ledger::File::open(directory, grant.as_ref())?))
+            }
+            With::Sqlite => Ledger::Database(Database::open(&guest, locked)?),
         };
         let look = ledger.look()?;
-        let processes = Processes::start(self, guest, directory, locked, money)?;
-        let (processes, samples) = processes.watch(&mut ledger, look, self.seconds, &live)?;
+        let mut event = None;
+        let midway = || {
+            if let Some(members) = &mut members {
+                members.kill_the_leader()?;
+                let told = *event.insert("the leader of the three servers was killed");
+                live.tell(told);
+            }
+            Ok(())
+        };
+        let processes = Processes::start(self, &guest, locked, money)?;
+        let (processes, samples) = processes.watch(&mut ledger, look, seconds, &live, midway)?;
         let end = match ledger.look() {
             Ok(look) => look,
             Err(error) if locked => return Err(error),
@@ -162,15 +238,23 @@ impl Demo {
                 total: 0,
             },
         };
-        let end = Sample::new(self.seconds, &processes, end);
+        let end = Sample::new(seconds, &processes, end);
         Ok(Phase {
             locked,
-            seconds: self.seconds,
-            operations_per_second: ((end.transfers + end.audits) as f64 / self.seconds) as u64,
+            seconds,
+            operations_per_second: ((end.transfers + end.audits) as f64 / seconds) as u64,
             money_before: money,
+            event,
             end,
             samples,
             processes,
         })
     }
+}
+
+/// The place of locks on files beside the ledger.
+fn beside_the_ledger(directory: &Path) -> Result<Grant> {
+    let space =
+        Lockspace::open_ambient(directory).context("cannot open the directory of the ledger")?;
+    Ok(space.grant())
 }

@@ -1,7 +1,8 @@
 //! The processes of the demo: starting them, and collecting what they report.
 
 use super::{
-    Demo, With, guest,
+    Demo, With,
+    guest::Guest,
     ledger::{Ledger, Look},
     live::Live,
     result::{Process, Report, Sample},
@@ -10,7 +11,6 @@ use anyhow::{Context, Result, bail, ensure};
 use std::{
     fs,
     io::{BufRead, BufReader},
-    path::Path,
     process::{Child, Command, Stdio},
     sync::mpsc::{self, RecvTimeoutError},
     time::{Duration, Instant},
@@ -40,18 +40,12 @@ impl Drop for Running {
 }
 
 impl Processes {
-    pub(super) fn start(
-        demo: &Demo,
-        guest: &Path,
-        directory: &Path,
-        locked: bool,
-        money: u64,
-    ) -> Result<Processes> {
+    pub(super) fn start(demo: &Demo, guest: &Guest, locked: bool, money: u64) -> Result<Processes> {
         let mut processes = Processes {
             known: Vec::new(),
             running: Vec::new(),
         };
-        let seconds = demo.seconds.to_string();
+        let seconds = demo.seconds().to_string();
         for (role, name, count) in [
             ("move", "mover", demo.movers),
             ("audit", "auditor", demo.auditors),
@@ -61,8 +55,7 @@ impl Processes {
                 // A mover has a seed for its choice of accounts.
                 let last = if audits { money } else { number.into() };
                 let last = last.to_string();
-                let mut command =
-                    guest::clasp(guest, directory, &[role, "data/ledger", &seconds, &last])?;
+                let mut command = guest.command(&[role, "data/ledger", &seconds, &last])?;
                 if locked {
                     command.arg("locked");
                 }
@@ -74,6 +67,7 @@ impl Processes {
                 With::File => ("fasteners (Python)", include_str!("teller.py")),
                 With::Sqlite => ("sqlite3 (Python)", include_str!("teller_sqlite.py")),
             };
+            let directory = &guest.directory;
             let script = directory.join("teller.py");
             fs::write(&script, text)?;
             let mut command = Command::new(python);
@@ -105,12 +99,14 @@ impl Processes {
     }
 
     /// Shows their progress until they have ended; answers their results and the samples.
+    /// Calls `midway` when half of the time is over.
     pub(super) fn watch(
         mut self,
         ledger: &mut Ledger,
         mut last: Look,
         seconds: f64,
         live: &Live,
+        mut midway: impl FnMut() -> Result<()>,
     ) -> Result<(Vec<Process>, Vec<Sample>)> {
         let (send, reports) = mpsc::channel();
         for (at, process) in self.running.iter_mut().enumerate() {
@@ -130,6 +126,7 @@ impl Processes {
         let end = begun + Duration::from_secs_f64(seconds) + GRACE;
         let mut samples = Vec::new();
         let mut next = begun;
+        let mut first_half = true;
         loop {
             match reports.recv_timeout(next.saturating_duration_since(Instant::now())) {
                 Ok((at, report)) => self.known[at].report = report,
@@ -141,6 +138,10 @@ impl Processes {
                     // A line that is no number is seen for a moment only, without locks.
                     last = ledger.look().unwrap_or(last);
                     let at = begun.elapsed().as_secs_f64();
+                    if first_half && at >= seconds / 2.0 {
+                        first_half = false;
+                        midway()?;
+                    }
                     let sample = Sample::new(at, &self.known, last);
                     live.show(&sample);
                     samples.push(sample);

@@ -72,6 +72,9 @@ pub(super) struct Phase {
     pub(super) seconds: f64,
     pub(super) operations_per_second: u64,
     pub(super) money_before: u64,
+    /// What has happened to the servers with the locks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) event: Option<&'static str>,
     /// When all processes had ended.
     pub(super) end: Sample,
     pub(super) samples: Vec<Sample>,
@@ -126,6 +129,9 @@ impl fmt::Display for Table<'_> {
         )?;
         for ((name, without), (_, with)) in without.rows().into_iter().zip(with.rows()) {
             writeln!(f, "{name:<28}{without:>18}{with:>18}")?;
+        }
+        if let Some(event) = with.event {
+            writeln!(f, "\nIn the half with locks, {event}.")?;
         }
         writeln!(
             f,
