@@ -109,7 +109,7 @@ impl Connections {
         let client = match timeout(ATTEMPT, self.client(member)).await {
             Ok(Ok(client)) => client,
             Ok(Err(error)) => {
-                let failure = self.failure(&error);
+                let failure = self.failure(member, &error);
                 if let Failure::Unknown(_) = failure {
                     self.leave(member);
                 }
@@ -120,7 +120,7 @@ impl Connections {
         match timeout(ATTEMPT, call(client)).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => {
-                let failure = self.failure(&error);
+                let failure = self.failure(member, &error);
                 if let Failure::Unknown(_) = failure {
                     self.leave(member);
                 }
@@ -137,8 +137,8 @@ impl Connections {
         Failure::Unknown(Error::new(ErrorKind::Unavailable, why))
     }
 
-    /// What an error of the client means.
-    pub(crate) fn failure(&self, error: &etcd_client::Error) -> Failure {
+    /// What an error of the client of a member means.
+    fn failure(&self, member: usize, error: &etcd_client::Error) -> Failure {
         use etcd_client::Error::{GRpcStatus, InvalidArgs, InvalidUri};
 
         let status = match error {
@@ -146,10 +146,7 @@ impl Connections {
             InvalidArgs(_) | InvalidUri(_) => {
                 return Failure::Refused(Error::new(ErrorKind::Unavailable, error.to_string()));
             }
-            _ => {
-                let why = with_cause(&error.to_string(), error);
-                return Failure::Unknown(Error::new(ErrorKind::Unavailable, why));
-            }
+            _ => return self.no_answer(member, with_cause(&error.to_string(), error)),
         };
         let told = status.message();
         let refused = |kind, why: String| Failure::Refused(Error::new(kind, why));
@@ -186,18 +183,46 @@ impl Connections {
             | Code::NotFound
             | Code::FailedPrecondition
             | Code::OutOfRange => refused(ErrorKind::Unavailable, format!("etcd refuses: {told}")),
-            _ => Failure::Unknown(Error::new(ErrorKind::Unavailable, with_cause(told, status))),
+            _ => self.no_answer(member, with_cause(told, status)),
         }
+    }
+
+    /// A member could not be asked, or has not told what it did.
+    fn no_answer(&self, member: usize, why: String) -> Failure {
+        let member = &self.address.members()[member % self.members()];
+        let why = format!("{member}: {why}");
+        // Rustls tells in such words what it does not accept itself, and what the server
+        // does not accept.
+        let is_distrust = ["certificate", "fatal alert"].map(|word| why.contains(word));
+        let kind = match self.address.tls() && is_distrust.contains(&true) {
+            true => ErrorKind::Access,
+            false => ErrorKind::Unavailable,
+        };
+        Failure::Unknown(Error::new(kind, why))
     }
 
     /// The error for a user after nothing has come of several attempts.
     pub(crate) fn unavailable(&self, last: &Error, patience: Duration) -> Error {
+        let kind = last.kind();
         let last = last.detail().unwrap_or("no member has answered");
-        let why = format!(
+        if kind == ErrorKind::Access {
+            let why = format!(
+                "{last}; `ca=FILE` has the authority of the servers' certificates, and \
+                 `cert=FILE,key=FILE` the certificate of this host; the dates and names in \
+                 certificates must fit"
+            );
+            return Error::new(kind, why);
+        }
+        let mut why = format!(
             "no answer from {} within {:?}; a majority of the members must be up and \
              reachable. The last error: {last}",
             self.address, patience
         );
+        // It may have closed the connection before it could tell why.
+        if self.address.tls() {
+            why += ". A server that asks for a certificate closes connections without one: see \
+                    `cert=FILE,key=FILE`";
+        }
         Error::new(ErrorKind::Unavailable, why)
     }
 }

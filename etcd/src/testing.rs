@@ -19,6 +19,18 @@ const START: Duration = Duration::from_secs(60);
 pub struct LocalCluster {
     members: Vec<Member>,
     directory: TempDir,
+    certificates: Option<Certificates>,
+}
+
+/// The files, in PEM form, with which servers encrypt the connections of clients.
+#[derive(Debug, Clone)]
+pub struct Certificates {
+    /// The certificate of the servers.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+    /// The authority whose certificates clients need, if they need any.
+    pub clients: Option<PathBuf>,
 }
 
 struct Member {
@@ -45,6 +57,22 @@ impl LocalCluster {
     /// # Errors
     /// If there is no server program, and whatever keeps it from starting.
     pub fn start(members: usize) -> io::Result<LocalCluster> {
+        LocalCluster::begin(members, None)
+    }
+
+    /// The same, for clients with encrypted connections. The members do not encrypt what they
+    /// tell each other.
+    ///
+    /// # Errors
+    /// As of [`start`](LocalCluster::start).
+    pub fn start_encrypted(
+        members: usize,
+        certificates: Certificates,
+    ) -> io::Result<LocalCluster> {
+        LocalCluster::begin(members, Some(certificates))
+    }
+
+    fn begin(members: usize, certificates: Option<Certificates>) -> io::Result<LocalCluster> {
         let member = |_| {
             Ok(Member {
                 client: port()?,
@@ -55,6 +83,7 @@ impl LocalCluster {
         let mut cluster = LocalCluster {
             members: (0..members).map(member).collect::<io::Result<_>>()?,
             directory: tempfile::tempdir()?,
+            certificates,
         };
         for member in 0..members {
             cluster.start_member(member)?;
@@ -85,7 +114,11 @@ impl LocalCluster {
             .into_iter()
             .map(|port| format!("127.0.0.1:{port}"));
         let members: Vec<_> = members.collect();
-        let address = format!("etcd://{}{prefix}", members.join(","));
+        let scheme = match self.certificates {
+            Some(_) => "etcds",
+            None => "etcd",
+        };
+        let address = format!("{scheme}://{}{prefix}", members.join(","));
         address.parse().expect("a prefix")
     }
 
@@ -95,6 +128,10 @@ impl LocalCluster {
     /// Whatever keeps the program from starting.
     pub fn start_member(&mut self, number: usize) -> io::Result<()> {
         let url = |port| format!("http://127.0.0.1:{port}");
+        let mut clients = url(self.members[number].client);
+        if self.certificates.is_some() {
+            clients.replace_range(..4, "https");
+        }
         let peers = self.members.iter().enumerate();
         let peers = peers.map(|(number, member)| format!("m{number}={}", url(member.peer)));
         let peers: Vec<_> = peers.collect();
@@ -104,12 +141,21 @@ impl LocalCluster {
             .append(true)
             .open(directory.join(format!("m{number}.log")))?;
         let member = &mut self.members[number];
-        let server = Command::new(program())
+        let mut server = Command::new(program());
+        if let Some(files) = &self.certificates {
+            server.arg("--cert-file").arg(&files.certificate);
+            server.arg("--key-file").arg(&files.key);
+            if let Some(authority) = &files.clients {
+                server.arg("--client-cert-auth");
+                server.arg("--trusted-ca-file").arg(authority);
+            }
+        }
+        let server = server
             .args(["--name", &format!("m{number}")])
             .arg("--data-dir")
             .arg(directory.join(format!("m{number}")))
-            .args(["--listen-client-urls", &url(member.client)])
-            .args(["--advertise-client-urls", &url(member.client)])
+            .args(["--listen-client-urls", &clients])
+            .args(["--advertise-client-urls", &clients])
             .args(["--listen-peer-urls", &url(member.peer)])
             .args(["--initial-advertise-peer-urls", &url(member.peer)])
             .args(["--initial-cluster", &peers.join(",")])
