@@ -65,10 +65,7 @@ impl LocalCluster {
     ///
     /// # Errors
     /// As of [`start`](LocalCluster::start).
-    pub fn start_encrypted(
-        members: usize,
-        certificates: Certificates,
-    ) -> io::Result<LocalCluster> {
+    pub fn start_encrypted(members: usize, certificates: Certificates) -> io::Result<LocalCluster> {
         LocalCluster::begin(members, Some(certificates))
     }
 

@@ -5,7 +5,8 @@
 #[allow(dead_code, reason = "each file of tests uses a part of it")]
 mod support;
 
-use clasp_engine::{ErrorKind, Mode};
+use cap_std::{ambient_authority, fs::Dir};
+use clasp_engine::{ErrorKind, Grant, Limits, Mode, file::FileSpace};
 use clasp_etcd::{Address, testing::LocalCluster};
 use etcd_client::{Client, GetOptions};
 use rustix::process::{Pid, Signal, kill_process};
@@ -311,4 +312,41 @@ fn a_late_request_does_nothing() {
             .unwrap(),
     );
     eventually("the release", || keys(&direct, "a//").is_empty());
+}
+
+#[test]
+fn locks_on_files_go_on_without_the_cluster() {
+    let mut cluster = LocalCluster::start(1).expect("a cluster");
+    let address = cluster.address("/apart");
+    let host = Host::new(&address, 600);
+    let files = tempfile::tempdir().unwrap();
+    let directory = Dir::open_ambient_dir(files.path(), ambient_authority()).unwrap();
+    let grant = Grant::new(FileSpace::new(directory).into_space());
+    let remote = host.open("a");
+    let guard = remote.acquire_blocking(Mode::Exclusive, None).unwrap();
+    cluster.kill(0).unwrap();
+    // Two requests are under way at the cluster, and are until their patience ends.
+    let waiting = {
+        let other = host.open("b");
+        thread::spawn(move || other.acquire_blocking(Mode::Exclusive, None))
+    };
+    let releasing = thread::spawn(move || guard.release());
+    let [first, second] = [(); 2].map(|()| host.manager.owner(Limits::default()));
+    let locks = [&first, &second].map(|owner| owner.open(&grant, "a").unwrap());
+    let mut turns = 0;
+    while !waiting.is_finished() {
+        let guard = locks[0].acquire_blocking(Mode::Exclusive, None).unwrap();
+        assert!(locks[1].try_acquire(Mode::Shared).is_err());
+        drop(guard);
+        drop(
+            locks[1]
+                .acquire_blocking(Mode::Exclusive, Some(Duration::from_secs(1)))
+                .unwrap(),
+        );
+        turns += 1;
+    }
+    assert!(turns > 100, "{turns}");
+    let error = waiting.join().unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    releasing.join().unwrap().unwrap();
 }

@@ -33,9 +33,8 @@ pub(crate) fn run(options: &[String]) -> Result<()> {
     show(&mut build)?;
     let mut demo = Command::new(target().join(format!("debug/clasp{EXE_SUFFIX}")));
     demo.arg("demo");
-    #[cfg(target_os = "linux")]
     if on_etcd {
-        demo.env("CLASP_ETCD", crate::toolchain::etcd::ensure()?.join("etcd"));
+        demo.env("CLASP_ETCD", crate::etcd()?);
     }
     if let Some(python) = python {
         demo.arg("--python").arg(python);
