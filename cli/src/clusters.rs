@@ -1,7 +1,7 @@
 //! The option `--locks etcd://...`: locks on a cluster, for guests on several machines.
 
 use crate::{
-    durations, grants,
+    durations, options,
     output::{self, say},
 };
 use anyhow::{Context, Result, bail};
@@ -36,7 +36,7 @@ fn split(text: &str) -> Option<(&str, Vec<String>)> {
     let members = text.find("://")? + 3;
     let path = text.get(members..)?.find('/')?;
     let (members, rest) = text.split_at_checked(members + path)?;
-    Some((members, grants::parts(rest)))
+    Some((members, options::parts(rest)))
 }
 
 impl FromStr for ClusterLocks {
@@ -76,7 +76,7 @@ impl ClusterLocks {
         let known = ["ca", "cert", "key"];
         let is_known = |option: &&String| known.iter().any(|name| option.starts_with(name));
         match options.iter().find(|option| !is_known(option)) {
-            Some(option) => Err(grants::unknown(
+            Some(option) => Err(options::unknown(
                 option,
                 "`ca=FILE`, `cert=FILE` or `key=FILE`",
             )),
@@ -115,7 +115,7 @@ impl ClusterLocks {
                     ));
                 }
                 _ => {
-                    return Err(grants::unknown(
+                    return Err(options::unknown(
                         option,
                         "`ttl=TIME`, `on-lost=stop|report`, `ca=FILE`, `cert=FILE`, `key=FILE` \
                          or `shared-only`",

@@ -3,6 +3,9 @@
 
 #[cfg(feature = "etcd")]
 use crate::clusters::ClusterLocks;
+#[cfg(not(feature = "etcd"))]
+use crate::options::without_etcd;
+use crate::options::{parts, unknown};
 use clasp_host::{Family, Order};
 use std::{
     path::{Path, PathBuf},
@@ -42,34 +45,11 @@ pub(crate) fn cannot_open_order(directory: &Path) -> String {
     )
 }
 
-/// What has commas between it. `,,` is a comma in a name.
-pub(crate) fn parts(text: &str) -> Vec<String> {
-    let mut parts = vec![String::new()];
-    let mut characters = text.chars().peekable();
-    while let Some(c) = characters.next() {
-        if c == ',' && characters.next_if_eq(&',').is_none() {
-            parts.push(String::new());
-        } else if let Some(part) = parts.last_mut() {
-            part.push(c);
-        }
-    }
-    parts
-}
-
 /// A directory and options.
 fn split(text: &str) -> Result<(Directory, Vec<String>), String> {
     let mut parts = parts(text);
     let options = parts.split_off(1);
     Ok((parts.concat().parse()?, options))
-}
-
-#[cfg(not(feature = "etcd"))]
-pub(crate) fn without_etcd(address: impl std::fmt::Display) -> String {
-    format!("{address}: this `clasp` was built without etcd; build it with `--features etcd`")
-}
-
-pub(crate) fn unknown(option: &str, known: &str) -> String {
-    format!("unknown option {option:?}: use {known}; a comma in a name is written `,,`")
 }
 
 /// `HOST[::GUEST][,read-only]`

@@ -15,6 +15,7 @@ mod holders;
 mod holders;
 mod lock;
 mod manual;
+mod options;
 mod output;
 mod run;
 #[cfg(target_os = "linux")]

@@ -289,7 +289,7 @@ fn look_at_cluster(address: &Path) -> Result<Vec<ClusterRow>> {
 
 #[cfg(not(feature = "etcd"))]
 fn look_at_cluster(address: &Path) -> Result<Vec<ClusterRow>> {
-    anyhow::bail!("{}", crate::grants::without_etcd(&output::path(address)))
+    anyhow::bail!("{}", crate::options::without_etcd(&output::path(address)))
 }
 
 /// Reports when the user has pressed q and Enter.
