@@ -1,10 +1,11 @@
 //! One process that takes a lock over and over, by one of the ways to compare.
 
 use crate::{
+    etcd::Recipe,
     host::{Configuration, Functions, Guest, Host},
     steps::Step,
     strict::strict,
-    turns::{self, Turn, now, spin},
+    turns::{self, Turn, now, pass},
 };
 use anyhow::{Context, Result, bail, ensure};
 use cap_std::{ambient_authority, fs::Dir};
@@ -14,6 +15,7 @@ use clasp_engine::{
     file::{Family, FileSpace, Order},
     testing::native,
 };
+use clasp_etcd::{Address, Cluster, Options};
 use std::{
     fs::File,
     io::{stdin, stdout},
@@ -36,6 +38,10 @@ pub(crate) enum Way {
     FdLock,
     /// The engine, without wasm.
     Engine(Family, Rule),
+    /// The engine with locks on etcd.
+    Etcd,
+    /// What etcd's own client library does.
+    EtcdRecipe,
     /// A guest in a host with blocking functions.
     Sync(Family, Rule, Configuration),
     /// A guest in a host with suspending functions.
@@ -73,6 +79,12 @@ fn grant(directory: &Path, family: Family, rule: Rule) -> Result<Grant> {
     }))
 }
 
+/// Where locks on etcd are; it comes as a path, as a directory does.
+fn address(path: &Path) -> Result<Address> {
+    let text = path.to_str().context("an address in UTF-8")?;
+    text.parse().map_err(anyhow::Error::msg)
+}
+
 impl FromStr for Way {
     type Err = anyhow::Error;
 
@@ -85,6 +97,8 @@ impl FromStr for Way {
             ["native", f, "wake"] => Way::NativeWake(family(f)?),
             ["std"] => Way::Std,
             ["fdlock"] => Way::FdLock,
+            ["etcd"] => Way::Etcd,
+            ["etcd", "recipe"] => Way::EtcdRecipe,
             ["engine", f, o] => Way::Engine(family(f)?, o.parse()?),
             ["sync", f, o] => Way::Sync(family(f)?, o.parse()?, plain),
             ["async", f, o] => Way::Async(family(f)?, o.parse()?, plain),
@@ -175,6 +189,7 @@ enum Contender {
         Mode,
         #[expect(dead_code, reason = "closes its locks")] clasp_engine::Owner,
     ),
+    Recipe(Recipe),
     Guest(Box<Guest>, String, bool, tokio::runtime::Runtime),
 }
 
@@ -248,6 +263,13 @@ impl Contender {
                 let lock = owner.open(&grant(directory, family, rule)?, &name)?;
                 Contender::Engine(lock, mode, owner)
             }
+            Way::Etcd => {
+                let cluster = Cluster::connect(&address(directory)?, &Options::default())?;
+                let owner = LockManager::global().owner(Limits::default());
+                let lock = owner.open(&Grant::new(cluster.space()), &name)?;
+                Contender::Engine(lock, mode, owner)
+            }
+            Way::EtcdRecipe => Contender::Recipe(Recipe::new(&address(path)?)?),
             Way::Sync(family, rule, configuration) => {
                 guest(Functions::Blocking, family, rule, configuration)?
             }
@@ -315,6 +337,10 @@ impl Contender {
                     Ok(())
                 })
             }
+            Contender::Recipe(recipe) => {
+                recipe.acquire()?;
+                Box::new(|| recipe.release())
+            }
             Contender::Plain { .. } | Contender::Guest(..) => bail!("not one at a time"),
         })
     }
@@ -367,10 +393,10 @@ impl Contender {
         while asked < until {
             let release = self.acquire()?;
             let got = now();
-            let left = spin(got, hold);
+            let left = pass(got, hold);
             release()?;
             turns.push(Turn { asked, got, left });
-            asked = spin(now(), pause);
+            asked = pass(now(), pause);
         }
         Ok(turns)
     }

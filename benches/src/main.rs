@@ -5,6 +5,7 @@
 //! peers up and starts this.
 
 mod contend;
+mod etcd;
 mod existing;
 mod host;
 mod hung;
@@ -59,6 +60,21 @@ enum Command {
         #[arg(long)]
         only: Option<String>,
     },
+    /// Compare locks on etcd and on other servers, and write a report of their own
+    Etcd {
+        /// Directory for the report
+        #[arg(long)]
+        out: PathBuf,
+        /// Python with the clients of the other servers
+        #[arg(long)]
+        python: Option<PathBuf>,
+        /// The command `clasp`, built with its feature `etcd`
+        #[arg(long)]
+        clasp: Option<PathBuf>,
+        /// Much shorter runs, to see that everything works
+        #[arg(long)]
+        quick: bool,
+    },
     /// One process of a comparison
     #[command(hide = true)]
     Contend(contend::Contend),
@@ -94,6 +110,17 @@ fn main() -> Result<()> {
             quick,
             against,
             only,
+        }),
+        Command::Etcd {
+            out,
+            python,
+            clasp,
+            quick,
+        } => etcd::run(&etcd::Settings {
+            out,
+            python,
+            clasp,
+            quick,
         }),
         Command::Contend(contend) => contend.run(),
         Command::Echo => wakeup::echo(),

@@ -1,5 +1,6 @@
 """Takes a lock over and over by way of a Python library: what `contend.rs` does
-for Rust. Arguments: library, what to do, lock file, mode, then numbers."""
+for Rust. Arguments: library, what to do, lock, mode, then numbers. The lock is a
+file or, on a server, its port and a name: `6379/name`."""
 
 import sys
 import time
@@ -27,13 +28,39 @@ elif library == "portalocker":
 
     lock = portalocker.Lock(path, timeout=1e9)
     acquire, release = lock.acquire, lock.release
+elif library == "redis":
+    import redis
+
+    port, name = path.split("/")
+    lock = redis.Redis(port=int(port)).lock(name, timeout=60)
+    acquire, release = lock.acquire, lock.release
+elif library == "postgres":
+    import psycopg
+
+    port, name = path.split("/")
+    server = psycopg.connect(
+        f"host=127.0.0.1 port={port} user=bench dbname=postgres", autocommit=True
+    )
+
+    def acquire():
+        server.execute("SELECT pg_advisory_lock(hashtext(%s))", (name,))
+
+    def release():
+        server.execute("SELECT pg_advisory_unlock(hashtext(%s))", (name,))
+
 else:
     sys.exit(f"unknown library {library}")
 
 
-def spin(since, length):
+# As in `turns.rs`: what takes longer leaves the processor to others; nanoseconds.
+LONG = 2_000_000
+
+
+def pass_(since, length):
     time_ = since
     while time_ < since + length:
+        if length >= LONG:
+            time.sleep((since + length - time_) / 1e9)
         time_ = now()
     return time_
 
@@ -54,10 +81,10 @@ else:
     while asked < until:
         acquire()
         got = now()
-        left = spin(got, hold)
+        left = pass_(got, hold)
         release()
         turns.extend((asked, got, left))
-        asked = spin(now(), pause)
+        asked = pass_(now(), pause)
     if sys.byteorder != "little":
         turns.byteswap()
     sys.stdout.buffer.write(turns.tobytes())

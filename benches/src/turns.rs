@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 use nix::time::{ClockId, clock_gettime};
 use std::{
     io::{Read, Write},
+    thread,
     time::Duration,
 };
 
@@ -22,11 +23,19 @@ pub(crate) fn now() -> u64 {
     time.map_or(0, |time| time.as_nanos() as u64)
 }
 
-/// Keeps the processor busy.
-pub(crate) fn spin(from: u64, length: u64) -> u64 {
+/// What takes longer than this leaves the processor to others; nanoseconds.
+const LONG: u64 = 2_000_000;
+
+/// Lets time pass. A short time keeps the processor busy, since the scheduler could not
+/// keep it.
+pub(crate) fn pass(from: u64, length: u64) -> u64 {
     let mut time = from;
     while time < from + length {
-        std::hint::spin_loop();
+        if length < LONG {
+            std::hint::spin_loop();
+        } else {
+            thread::park_timeout(Duration::from_nanos(from + length - time));
+        }
         time = now();
     }
     time

@@ -4,7 +4,7 @@
 //! The two pass a byte through pipes. A futex would be a little faster, but needs
 //! memory that processes share, hence unsafe code, which benchmarks do not have.
 
-use crate::turns::{now, spin};
+use crate::turns::{now, pass};
 use anyhow::{Context, Result};
 use std::{
     io::{Read, Write, stdin, stdout},
@@ -27,7 +27,7 @@ pub(crate) fn measure(rounds: usize) -> Result<Vec<u64>> {
     let mut found = Vec::with_capacity(rounds);
     let mut time = [0; 8];
     for _ in 0..rounds {
-        let begun = spin(now(), PAUSE);
+        let begun = pass(now(), PAUSE);
         input.write_all(&[0])?;
         output.read_exact(&mut time)?;
         found.push(u64::from_le_bytes(time).saturating_sub(begun));

@@ -38,3 +38,27 @@ fn a_quick_run_writes_its_report() {
         assert!(directory.path().join(file).is_file(), "{file}");
     }
 }
+
+#[test]
+fn a_quick_run_on_etcd_writes_its_report() {
+    if std::env::var_os("CLASP_ETCD").is_none() {
+        eprintln!("CLASP_ETCD is not set: what needs etcd is not run; use `cargo xtask test`");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let status = Command::new(env!("CARGO_BIN_EXE_clasp-bench"))
+        .args(["etcd", "--quick", "--out"])
+        .arg(directory.path())
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let json = fs::read_to_string(directory.path().join("etcd.json")).unwrap();
+    let results: serde_json::Value = serde_json::from_str(&json).unwrap();
+    for part in ["pairs", "hand_over", "turns", "inside"] {
+        assert!(!results[part].as_array().unwrap().is_empty(), "{part}");
+    }
+    for turns in results["turns"].as_array().unwrap() {
+        assert_eq!(turns["overlaps"], 0, "{turns}");
+    }
+    assert!(directory.path().join("etcd.md").is_file());
+}

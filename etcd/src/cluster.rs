@@ -4,6 +4,7 @@
 use crate::{
     Address, Options, clock,
     connection::{ATTEMPT, Connections, Failure, PAUSE},
+    names::Names,
     options::OnLoss,
     session::{self, Session, lock},
     space::EtcdSpace,
@@ -16,11 +17,7 @@ use etcd_client::{
 };
 use std::{
     fmt,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
-        mpsc,
-    },
+    sync::{Arc, Mutex, mpsc},
     thread::{self, ThreadId},
     time::Duration,
 };
@@ -66,7 +63,7 @@ pub(crate) struct Shared {
     ttl: Duration,
     label: Vec<u8>,
     on_loss: Option<OnLoss>,
-    realm: u64,
+    pub(crate) names: Names,
     watches: Watches,
     /// Held while a session is begun.
     beginning: tokio::sync::Mutex<()>,
@@ -132,7 +129,6 @@ pub(crate) fn io(error: std::io::Error) -> Error {
 
 impl Shared {
     fn start(address: &Address, options: &Options) -> Result<Shared, Error> {
-        static REALMS: AtomicU64 = AtomicU64::new(0);
         let build = || runtime::Builder::new_current_thread().enable_all().build();
 
         let (works, keeps) = (build().map_err(io)?, build().map_err(io)?);
@@ -173,7 +169,7 @@ impl Shared {
             ttl: options.ttl,
             label: options.label.clone().into_bytes(),
             on_loss: options.on_loss.clone(),
-            realm: REALMS.fetch_add(1, Ordering::Relaxed) | 1 << 63,
+            names: Names::new(),
             watches,
             beginning: tokio::sync::Mutex::default(),
             session: Mutex::default(),
@@ -184,10 +180,6 @@ impl Shared {
                 thread: thread.thread().id(),
             })),
         })
-    }
-
-    pub(crate) fn realm(&self) -> u64 {
-        self.realm
     }
 
     fn close(&self) {

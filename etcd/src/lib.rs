@@ -28,6 +28,7 @@ mod cluster;
 mod connection;
 pub mod line;
 mod look;
+mod names;
 mod options;
 mod session;
 mod space;

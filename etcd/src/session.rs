@@ -222,6 +222,7 @@ async fn confirm(connections: &Arc<Connections>, lease: i64) -> Result<Duration,
     let mut member = connections.current();
     loop {
         let (asks, at) = (Arc::clone(connections), member);
+        member = (member + 1) % connections.members();
         asked.spawn(async move {
             let client = match timeout(crate::connection::ATTEMPT, asks.client(at)).await {
                 Ok(Ok(client)) => client,
@@ -235,7 +236,6 @@ async fn confirm(connections: &Arc<Connections>, lease: i64) -> Result<Duration,
             let answer = client.lease_client().keep_alive(lease).await;
             (at, answer.map(|_| sent))
         });
-        member = (member + 1) % connections.members();
         let answered = tokio::select! {
             answered = asked.join_next() => answered,
             () = sleep(HEDGE) => None,
@@ -252,7 +252,7 @@ async fn confirm(connections: &Arc<Connections>, lease: i64) -> Result<Duration,
                 connections.leave(at);
                 sleep(crate::connection::PAUSE).await;
             }
-            Some(Err(_)) | None => connections.leave(member),
+            Some(Err(_)) | None => connections.leave(at),
         }
     }
 }

@@ -17,7 +17,6 @@ use clasp_engine::{
     },
 };
 use std::{
-    collections::HashMap,
     sync::{
         Arc, Mutex, Weak,
         atomic::{AtomicU64, Ordering},
@@ -40,68 +39,25 @@ const TURN_BITS: u32 = 7;
 pub(crate) struct EtcdSpace {
     /// Keeps the session.
     handle: Arc<Handle>,
-    names: Arc<Names>,
-}
-
-/// Numbers for the names of the locks that are open.
-#[derive(Default)]
-struct Names(Mutex<HashMap<String, (u64, usize)>>);
-
-impl Names {
-    /// A new name gets a number that no other had.
-    fn open(&self, name: &str) -> u64 {
-        static NUMBERS: AtomicU64 = AtomicU64::new(0);
-        let mut names = lock(&self.0);
-        let fresh = || (NUMBERS.fetch_add(1, Ordering::Relaxed), 0);
-        let (number, uses) = names.entry(name.to_owned()).or_insert_with(fresh);
-        *uses += 1;
-        *number
-    }
-
-    fn find(&self, name: &str) -> Option<u64> {
-        lock(&self.0).get(name).map(|(number, _)| *number)
-    }
-
-    fn close(&self, name: &str) {
-        let mut names = lock(&self.0);
-        if let Some((_, uses)) = names.get_mut(name) {
-            *uses -= 1;
-            if *uses == 0 {
-                names.remove(name);
-            }
-        }
-    }
 }
 
 impl EtcdSpace {
     pub(crate) fn new(handle: Arc<Handle>) -> EtcdSpace {
-        EtcdSpace {
-            handle,
-            names: Arc::default(),
-        }
-    }
-
-    fn identity(&self, lock: u64) -> Identity {
-        Identity::Named {
-            realm: self.handle.0.realm(),
-            lock,
-        }
+        EtcdSpace { handle }
     }
 }
 
 impl Space for EtcdSpace {
     /// Nothing is created: a lock has keys only while it is held or waited for.
     fn open(&self, name: &LockName, _: Access, _: &mut Creation) -> Result<Opened, Error> {
-        let number = self.names.open(name.as_str());
         let shared = &self.handle.0;
         let prefix = shared.connections.address().prefix();
         Ok(Opened {
-            identity: self.identity(number),
+            identity: shared.names.open(name.as_str()),
             family: "etcd",
             resource: Arc::new(EtcdLock(Arc::new(Inner {
                 keys: LockKeys::new(prefix, name),
                 name: name.as_str().to_owned(),
-                names: Arc::clone(&self.names),
                 shared: Arc::clone(shared),
                 state: Mutex::default(),
             }))),
@@ -111,8 +67,7 @@ impl Space for EtcdSpace {
     fn identify(&self, name: &LockName) -> Result<Option<Identity>, Error> {
         // A process that was stopped learns here of what it has lost.
         self.handle.0.live_session();
-        let number = self.names.find(name.as_str());
-        Ok(number.map(|number| self.identity(number)))
+        Ok(self.handle.0.names.find(name.as_str()))
     }
 }
 
@@ -123,7 +78,6 @@ struct Inner {
     shared: Arc<Shared>,
     keys: LockKeys,
     name: String,
-    names: Arc<Names>,
     state: Mutex<State>,
 }
 
@@ -158,7 +112,7 @@ struct Place {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.names.close(&self.name);
+        self.shared.names.close(&self.name);
         let state = std::mem::take(&mut *lock(&self.state));
         let hold = state.hold.map(|hold| {
             hold.session.deregister(hold.epoch);

@@ -66,11 +66,12 @@ fn a_host_passes_the_lock_on_by_itself() {
     let cluster = LocalCluster::start(1).expect("a cluster");
     let address = cluster.address("/within");
     let (here, there) = (Host::new(&address, 5), Host::new(&address, 5));
-    let grant = Grant::new(here.cluster.space());
+    // Each guest has a grant of its own.
+    let grant = || Grant::new(here.cluster.space());
     let owners = [(); 2].map(|()| here.manager.owner(Limits::default()));
     let [first, second] = owners
         .each_ref()
-        .map(|owner| owner.open(&grant, "a").unwrap());
+        .map(|owner| owner.open(&grant(), "a").unwrap());
     let foreign = there.open("a");
     // The machine may be slow: a tenure that is over is tried again.
     eventually("a hand-over within a tenure", || {

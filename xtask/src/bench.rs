@@ -39,3 +39,25 @@ pub(crate) fn run(options: &[String]) -> Result<()> {
     say("Comparing; this takes ten minutes or more");
     show(bench.args(options))
 }
+
+/// Builds what compares locks on servers, and writes its part of `benches/results`.
+pub(crate) fn on_etcd(options: &[String]) -> Result<()> {
+    let server = crate::etcd()?;
+    let python = demo::python_with(&demo::CLIENTS);
+    say("Building with optimization; wasmtime takes some minutes");
+    show(cargo("build").args(["--release", "--locked", "--package", "clasp-benches"]))?;
+    let mut started = cargo("build");
+    started.args(["--profile", "dist", "--locked", "--features", "etcd"]);
+    show(started.args(["--package", "clasp-cli", "--bin", "clasp"]))?;
+    let mut bench = Command::new(target().join("release/clasp-bench"));
+    bench.env("CLASP_ETCD", server);
+    bench
+        .args(["etcd", "--out"])
+        .arg(root().join("benches/results"));
+    bench.arg("--clasp").arg(target().join("dist/clasp"));
+    if let Some(python) = python {
+        bench.arg("--python").arg(python);
+    }
+    say("Comparing; this takes ten minutes or more");
+    show(bench.args(options))
+}

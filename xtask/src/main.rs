@@ -62,7 +62,10 @@ enum Command {
     /// Compare with bare system calls and other libraries; writes
     /// benches/results
     Bench {
-        /// Options of `clasp-bench run`, such as `--quick` or `--only in-host`
+        /// Compare locks on servers instead
+        #[arg(long, value_parser = ["etcd"])]
+        on: Option<String>,
+        /// Options of `clasp-bench`, such as `--quick` or `--only in-host`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<String>,
     },
@@ -105,7 +108,8 @@ fn main() -> ExitCode {
         Command::Test { options, .. } => test(&options),
         Command::Faults => faults::check(),
         Command::Platforms => platforms(),
-        Command::Bench { options } => bench::run(&options),
+        Command::Bench { on: None, options } => bench::run(&options),
+        Command::Bench { options, .. } => bench::on_etcd(&options),
         Command::Guests => guests::build(),
         #[cfg(target_os = "linux")]
         Command::Posix => existing::posix(),

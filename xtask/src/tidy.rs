@@ -54,7 +54,10 @@ const DEPENDENCIES: [(&str, &[&str]); 12] = [
         "clasp-tests",
         &["clasp-engine", "clasp-guest", "clasp-host"],
     ),
-    ("clasp-benches", &["clasp-engine", "clasp-host"]),
+    (
+        "clasp-benches",
+        &["clasp-engine", "clasp-etcd", "clasp-host"],
+    ),
     ("xtask", &[]),
 ];
 
