@@ -136,10 +136,15 @@ impl World {
     }
 }
 
-/// How many faults; more for the soak, see CONTRIBUTING.md.
+/// A number for the soak, see CONTRIBUTING.md.
+fn setting(name: &str, otherwise: u64) -> u64 {
+    let text = std::env::var(name);
+    text.map_or(otherwise, |text| text.parse().expect(name))
+}
+
+/// How many faults.
 fn faults() -> u64 {
-    let faults = std::env::var("CLASP_ETCD_FAULTS");
-    faults.map_or(60, |faults| faults.parse().expect("a number of faults"))
+    setting("CLASP_ETCD_FAULTS", 60)
 }
 
 #[test]
@@ -169,7 +174,7 @@ fn a_register_with_tokens_loses_nothing() {
         })
         .collect();
 
-    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = setting("CLASP_ETCD_SEED", 0x9e37_79b9_7f4a_7c15).max(1);
     let mut next = |below: u64| {
         random ^= random << 13;
         random ^= random >> 7;
