@@ -189,7 +189,7 @@ enum Contender {
         Mode,
         #[expect(dead_code, reason = "closes its locks")] clasp_engine::Owner,
     ),
-    Recipe(Recipe),
+    Recipe(Box<Recipe>),
     Guest(Box<Guest>, String, bool, tokio::runtime::Runtime),
 }
 
@@ -269,7 +269,7 @@ impl Contender {
                 let lock = owner.open(&Grant::new(cluster.space()), &name)?;
                 Contender::Engine(lock, mode, owner)
             }
-            Way::EtcdRecipe => Contender::Recipe(Recipe::new(&address(path)?)?),
+            Way::EtcdRecipe => Contender::Recipe(Box::new(Recipe::new(&address(path)?)?)),
             Way::Sync(family, rule, configuration) => {
                 guest(Functions::Blocking, family, rule, configuration)?
             }
