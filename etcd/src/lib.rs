@@ -31,6 +31,7 @@ mod look;
 mod names;
 mod options;
 mod session;
+mod shared;
 mod space;
 #[cfg(feature = "testing")]
 pub mod testing;

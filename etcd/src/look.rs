@@ -2,8 +2,8 @@
 
 use crate::{
     Address, Options,
-    cluster::{PATIENCE, io},
     connection::{Connections, Failure, PAUSE},
+    shared::{PATIENCE, io},
     txn::{Key, Keys},
 };
 use clasp_engine::{Error, Mode};

@@ -2,10 +2,10 @@
 //! transactions.
 
 use crate::{
-    cluster::{Handle, PATIENCE, Shared},
     connection::{Failure, PAUSE},
     line::Waiting,
     session::{Session, lock},
+    shared::{Handle, PATIENCE, Shared},
     txn::{Found, Id, LockKeys},
     watch::{Event, Watch},
 };

@@ -13,8 +13,9 @@ use std::{
 };
 
 /// The crates of the workspace, by their sources.
-const CRATES: [&str; 11] = [
+const CRATES: [&str; 12] = [
     "engine/src",
+    "etcd/src",
     "host/src",
     "guest-sdk/src",
     "guest-sdk/macros/src",
