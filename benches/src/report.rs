@@ -15,8 +15,13 @@ pub(crate) fn write(results: &Results, directory: &Path) -> Result<()> {
     plots(results, directory).map_err(|error| anyhow!("cannot plot: {error}"))
 }
 
-/// A table of which the first column is text.
-fn table(text: &mut String, title: &str, head: &[&str], rows: Vec<Vec<String>>) -> Result<()> {
+/// A table with a title, unless it would be empty.
+pub(crate) fn table(
+    text: &mut String,
+    title: &str,
+    head: &[&str],
+    rows: Vec<Vec<String>>,
+) -> Result<()> {
     if rows.is_empty() {
         return Ok(());
     }

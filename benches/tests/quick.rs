@@ -1,19 +1,23 @@
 //! The benchmarks still run and write their report.
 #![allow(missing_docs, reason = "tests")]
 
-use std::{fs, process::Command};
+use std::{fs, path::Path, process::Command};
+
+/// Runs a comparison quickly; answers the results that it writes as `json`.
+fn quick(comparison: &str, directory: &Path, json: &str) -> serde_json::Value {
+    let status = Command::new(env!("CARGO_BIN_EXE_clasp-bench"))
+        .args([comparison, "--quick", "--out"])
+        .arg(directory)
+        .status()
+        .unwrap();
+    assert!(status.success());
+    serde_json::from_str(&fs::read_to_string(directory.join(json)).unwrap()).unwrap()
+}
 
 #[test]
 fn a_quick_run_writes_its_report() {
     let directory = tempfile::tempdir().unwrap();
-    let status = Command::new(env!("CARGO_BIN_EXE_clasp-bench"))
-        .args(["run", "--quick", "--out"])
-        .arg(directory.path())
-        .status()
-        .unwrap();
-    assert!(status.success());
-    let json = fs::read_to_string(directory.path().join("results.json")).unwrap();
-    let results: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let results = quick("run", directory.path(), "results.json");
     assert_eq!(results["quick"], true);
     for part in [
         "uncontended",
@@ -46,14 +50,7 @@ fn a_quick_run_on_etcd_writes_its_report() {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
-    let status = Command::new(env!("CARGO_BIN_EXE_clasp-bench"))
-        .args(["etcd", "--quick", "--out"])
-        .arg(directory.path())
-        .status()
-        .unwrap();
-    assert!(status.success());
-    let json = fs::read_to_string(directory.path().join("etcd.json")).unwrap();
-    let results: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let results = quick("etcd", directory.path(), "etcd.json");
     for part in ["pairs", "hand_over", "turns", "inside"] {
         assert!(!results[part].as_array().unwrap().is_empty(), "{part}");
     }

@@ -69,7 +69,7 @@ struct End {
     thread: ThreadId,
 }
 
-/// What is needed to run one thread with a runtime.
+/// An error of the operating system, such as of starting a thread.
 pub(crate) fn io(error: std::io::Error) -> Error {
     Error::new(ErrorKind::Io, error.to_string())
 }

@@ -7,6 +7,9 @@ use crate::{
 use anyhow::Result;
 use std::process::Command;
 
+/// Clients of the servers with which locks on etcd are compared.
+const CLIENTS: [&str; 3] = ["redis==8.1.0", "psycopg==3.3.9", "psycopg-binary==3.3.9"];
+
 /// Builds all and writes `benches/results`.
 pub(crate) fn run(options: &[String]) -> Result<()> {
     guests::build()?;
@@ -43,7 +46,7 @@ pub(crate) fn run(options: &[String]) -> Result<()> {
 /// Builds what compares locks on servers, and writes its part of `benches/results`.
 pub(crate) fn on_etcd(options: &[String]) -> Result<()> {
     let server = crate::etcd()?;
-    let python = demo::python_with(&demo::CLIENTS);
+    let python = demo::python_with(&CLIENTS);
     say("Building with optimization; wasmtime takes some minutes");
     show(cargo("build").args(["--release", "--locked", "--package", "clasp-benches"]))?;
     let mut started = cargo("build");
@@ -58,6 +61,6 @@ pub(crate) fn on_etcd(options: &[String]) -> Result<()> {
     if let Some(python) = python {
         bench.arg("--python").arg(python);
     }
-    say("Comparing; this takes ten minutes or more");
+    say("Comparing; this takes some minutes");
     show(bench.args(options))
 }

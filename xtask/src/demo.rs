@@ -14,9 +14,6 @@ const FASTENERS: &str = "fasteners==0.20";
 /// `book/src/comparison.md`.
 pub(crate) const PEERS: [&str; 3] = [FASTENERS, "filelock==4.3.1", "portalocker==4.4.2"];
 
-/// Clients of servers that the benchmarks on etcd compare with.
-pub(crate) const CLIENTS: [&str; 3] = ["redis==8.1.0", "psycopg==3.3.9", "psycopg-binary==3.3.9"];
-
 /// Builds all and runs `clasp demo`.
 pub(crate) fn run(options: &[String]) -> Result<()> {
     guests::build_examples()?;

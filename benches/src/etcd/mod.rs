@@ -93,10 +93,9 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
         address,
         competing,
     };
-    let mut idle = run.deletions(
-        Duration::from_secs(if settings.quick { 1 } else { 5 }),
-        || {},
-    )?;
+    let mut idle = run.deletions(|| {
+        pass(now(), (run.seconds(5.0) * 1e9) as u64);
+    })?;
     idle.sort_unstable();
     let results = Results {
         machine: Machine::this(&std::env::temp_dir()),
@@ -140,9 +139,8 @@ impl Run<'_> {
         if self.settings.quick { 1 } else { 3 }
     }
 
-    /// How long single deletions take while `meanwhile` runs, or for this time; in
-    /// nanoseconds.
-    fn deletions(&self, time: Duration, meanwhile: impl FnOnce()) -> Result<Vec<u64>> {
+    /// How long single deletions take while `meanwhile` runs, in nanoseconds.
+    fn deletions(&self, meanwhile: impl FnOnce()) -> Result<Vec<u64>> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -163,9 +161,7 @@ impl Run<'_> {
                 anyhow::Ok(times)
             })
         });
-        let begun = now();
         meanwhile();
-        pass(begun, time.as_nanos() as u64);
         end.store(true, Ordering::Relaxed);
         probe.join().map_err(|_| anyhow::anyhow!("the probe"))?
     }
@@ -236,7 +232,7 @@ impl Run<'_> {
             for _ in 0..self.rounds() {
                 let mut logs = Ok(Vec::new());
                 let compete = || logs = compete(&both, &competing.lock(), self.seconds(10.0));
-                deletions.extend(self.deletions(Duration::ZERO, compete)?);
+                deletions.extend(self.deletions(compete)?);
                 let logs = logs?;
                 samples.extend(hand_overs(&logs[0], &logs[1]));
             }

@@ -1,17 +1,9 @@
 //! The report on locks on servers.
 
 use super::results::{Pair, Results};
+use crate::report::table;
 use anyhow::Result;
 use std::fmt::Write;
-
-fn table(text: &mut String, title: &str, head: &[&str], rows: Vec<Vec<String>>) -> Result<()> {
-    writeln!(text, "\n## {title}\n\n| {} |", head.join(" | "))?;
-    writeln!(text, "|{}", "---|".repeat(head.len()))?;
-    for row in rows {
-        writeln!(text, "| {} |", row.join(" | "))?;
-    }
-    Ok(())
-}
 
 pub(super) fn text(results: &Results) -> Result<String> {
     let machine = &results.machine;
@@ -50,14 +42,12 @@ pub(super) fn text(results: &Results) -> Result<String> {
         &["way", "ms"],
         results.pairs.iter().map(pair).collect(),
     )?;
-    if !results.commands.is_empty() {
-        table(
-            &mut text,
-            "The command `true` under a lock, from start to end",
-            &["command", "ms"],
-            results.commands.iter().map(pair).collect(),
-        )?;
-    }
+    table(
+        &mut text,
+        "The command `true` under a lock, from start to end",
+        &["command", "ms"],
+        results.commands.iter().map(pair).collect(),
+    )?;
     let ratio = |time: f64, delete: Option<f64>| {
         delete.map_or("-".into(), |delete| format!("{:.2}", time / delete))
     };
