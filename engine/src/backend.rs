@@ -18,7 +18,7 @@
 //!
 //! Every back end passes the suite in `testing::conformance`.
 
-use crate::{ByteRange, Error, ErrorKind, LockName, Mode};
+use crate::{ByteRange, Error, ErrorKind, LockName, Mode, Permits};
 use std::{
     fmt,
     sync::{Arc, Weak},
@@ -164,6 +164,24 @@ pub trait Space: Send + Sync + 'static {
         creation: &mut Creation,
     ) -> Result<Opened, Error>;
 
+    /// Opens the semaphore called `name`, with so many permits, of which there are
+    /// [`Permits::MOST`] at the most. If it is missing, and the place and `creation` permit
+    /// it, the semaphore is created. The operations of its resource are [`Op::Take`],
+    /// [`Op::Give`] and [`Op::Leave`].
+    ///
+    /// # Errors
+    /// [`Unsupported`](ErrorKind::Unsupported), the default, where there are no semaphores,
+    /// and whatever keeps it from opening.
+    fn open_semaphore(
+        &self,
+        name: &LockName,
+        permits: u8,
+        creation: &mut Creation,
+    ) -> Result<Opened, Error> {
+        let _ = (name, permits, creation);
+        Err(ErrorKind::Unsupported.into())
+    }
+
     /// Opens a file for locks on ranges of its bytes. If it is missing, and the place and
     /// `creation` permit it, the file is created.
     ///
@@ -202,7 +220,7 @@ pub struct Caps {
     pub downgrade: bool,
     /// A shared lock becomes an exclusive one at once, or is refused and kept.
     pub upgrade: bool,
-    /// [`Op::Token`] works.
+    /// [`Op::Token`] works; or, of a semaphore, grants come with tokens.
     pub tokens: bool,
 }
 
@@ -233,21 +251,40 @@ pub enum Op {
         /// To this.
         to: Mode,
     },
-    /// Releases all that the resource holds.
+    /// Releases all that the resource holds of a lock.
     Unlock,
+    /// Takes permits of a semaphore, beside those that the resource holds.
+    Take {
+        /// How many.
+        count: u8,
+        /// Waits until all of them are granted. Otherwise the operation ends without them
+        /// if other hosts hold too many or, unless `ahead`, are in line.
+        wait: bool,
+        /// Passes the hosts in line, since this host's tenure still runs.
+        ahead: bool,
+    },
+    /// Gives permits back. The resource holds them, perhaps among others.
+    Give {
+        /// These.
+        permits: Permits,
+    },
     /// Gives up the place in line that a cancelled operation has kept.
     Leave,
     /// Answers a token that is greater than that of every exclusive acquisition
-    /// before this one (S13). The resource holds the lock exclusively.
+    /// before this one (S13). The resource holds the lock exclusively; it is no semaphore.
     Token,
 }
 
 impl Op {
+    /// How many tokens go with a granted [`Op::Take`]: one for each permit, and one for each
+    /// turn of a [tenure](Tenure::TURNS).
+    pub const TOKENS: u64 = 128;
+
     /// Whether it may take as long as other hosts hold the lock.
     pub fn waits(self) -> bool {
         matches!(
             self,
-            Op::Lock { wait: true, .. } | Op::Join { wait: true, .. }
+            Op::Lock { wait: true, .. } | Op::Join { wait: true, .. } | Op::Take { wait: true, .. }
         )
     }
 
@@ -279,13 +316,18 @@ pub enum Answer {
 pub struct Reply {
     /// How it ended.
     pub answer: Answer,
-    /// For a granted [`Op::Lock`]: the epoch that [`Sink::lost`] would report.
-    /// Zero if the lock cannot be lost; otherwise greater than all before it.
+    /// For a granted [`Op::Lock`] or [`Op::Take`]: the epoch that [`Sink::lost`] would
+    /// report. Zero if the lock cannot be lost; otherwise greater than all before it.
     pub epoch: u64,
-    /// Of a granted [`Op::Lock`]: how long this host may go on with the lock
+    /// Of a granted [`Op::Take`]: as many permits as were asked for, none of which the
+    /// resource held before.
+    pub permits: Permits,
+    /// Of a granted [`Op::Lock`] or [`Op::Take`]: how long this host may go on with the lock
     /// while others are in line. `None` for the engine's own bound.
     pub tenure: Option<Tenure>,
-    /// Of a granted [`Op::Token`].
+    /// Of a granted [`Op::Token`]. Of a granted [`Op::Take`], if the resource has
+    /// [tokens](Caps::tokens): the first of [`Op::TOKENS`] numbers that the engine gives to
+    /// holders, all of them greater than those of any grant before.
     pub token: Option<u64>,
 }
 
@@ -294,6 +336,7 @@ impl From<Answer> for Reply {
         Reply {
             answer,
             epoch: 0,
+            permits: Permits::NONE,
             tenure: None,
             token: None,
         }
@@ -357,7 +400,7 @@ pub trait Pending: Send + Sync {
     /// ends, in any way: a grant may come first.
     ///
     /// With `keep_place` the resource keeps its place in line, if it has one,
-    /// for the next [`Op::Lock`] or until [`Op::Leave`]. Does not block.
+    /// for the next [`Op::Lock`] or [`Op::Take`] or until [`Op::Leave`]. Does not block.
     fn cancel(&self, keep_place: bool) -> Cancel;
 
     /// Called every [`SWEEP`] while a waiting operation of a resource with an
@@ -373,6 +416,12 @@ pub trait Blocking: Pending {
     /// timeout is still reported to the request.
     fn comes_back(&self) -> bool {
         true
+    }
+
+    /// How many threads it needs beside the one that carries it out. They count against the
+    /// limits of its owner and of the host.
+    fn helpers(&self) -> usize {
+        0
     }
 
     /// Carries the operation out on the calling thread.
@@ -439,7 +488,8 @@ pub trait Sink: Send + Sync {
     fn done(&self, id: OpId, result: Result<Reply, Error>);
 
     /// The lock that was granted with `epoch` is lost, and so are all locks
-    /// with earlier epochs. The resource holds nothing of it any more. A back
+    /// with earlier epochs. Of a semaphore, all permits of the resource are lost at once,
+    /// and `epoch` is that of the last grant. The resource holds nothing of it any more. A back
     /// end reports it after the grant of that epoch; if the two race, in any
     /// order.
     fn lost(&self, epoch: u64, why: Error);

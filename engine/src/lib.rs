@@ -42,17 +42,23 @@ pub mod file;
 mod mode;
 mod name;
 mod naming;
+mod permits;
 mod policy;
+mod pool;
 mod range;
 mod sync;
 #[cfg(feature = "conformance")]
 pub mod testing;
 
-pub use api::{Acquire, Guard, Lock, LockManager, LockUse, Loss, Owner, OwnerHandle, RangeOwner};
+pub use api::{
+    Acquire, AcquirePermit, Guard, Lock, LockManager, LockUse, Loss, Owner, OwnerHandle, Permit,
+    RangeOwner, Semaphore,
+};
 pub use diagnose::Deadlock;
 pub use error::{Error, ErrorKind};
 pub use mode::Mode;
 pub use name::LockName;
+pub use permits::Permits;
 pub use policy::{Ceilings, Grant, Limits};
 pub use range::ByteRange;
 

@@ -4,7 +4,7 @@
 use crate::{
     Error, ErrorKind, LockName, Mode,
     backend::Identity,
-    core::HoldId,
+    core::{Amount, HoldId},
     driver::{Attempt, Entry, Host, Place},
     policy::{Account, Grant, Permit},
     sync::Mutex,
@@ -83,6 +83,8 @@ pub(crate) struct Named {
     account: Arc<Account>,
     grant: Grant,
     name: LockName,
+    /// How many permits the semaphore has; zero for a lock.
+    permits: u8,
     targets: Mutex<Targets>,
     /// Acquisitions since the name was last looked up.
     unchecked: AtomicU32,
@@ -100,23 +102,26 @@ struct Targets {
 }
 
 impl Named {
-    /// Opens a name, within the owner's quota.
+    /// Opens the name of a lock, or of a semaphore with so many permits, within the owner's
+    /// quota.
     pub(crate) fn open(
         host: &Arc<Host>,
         account: &Arc<Account>,
         grant: &Grant,
         name: &str,
+        permits: u8,
     ) -> Result<Named, Error> {
         account.check_open()?;
         let name = LockName::parse(name, account.limits.name_bytes)?;
         let permit = account.open_locks.take()?;
-        let current = Target::new(host.open(account, grant, &name)?);
+        let current = Target::new(host.open(account, grant, &name, permits)?);
         Ok(Named {
             checked_ms: AtomicU64::new(now_ms()),
             host: Arc::clone(host),
             account: Arc::clone(account),
             grant: grant.clone(),
             name,
+            permits,
             targets: Mutex::new(Targets {
                 current,
                 former: Vec::new(),
@@ -129,6 +134,11 @@ impl Named {
 
     pub(crate) fn name(&self) -> &LockName {
         &self.name
+    }
+
+    /// How many permits the semaphore has; zero for a lock.
+    pub(crate) fn permits(&self) -> u8 {
+        self.permits
     }
 
     pub(crate) fn host(&self) -> &Arc<Host> {
@@ -211,7 +221,10 @@ impl Named {
             true => Some(self.account.open_locks.take()?),
             false => None,
         };
-        let fresh = Target::new(self.host.open(&self.account, &self.grant, &self.name)?);
+        let place = self
+            .host
+            .open(&self.account, &self.grant, &self.name, self.permits)?;
+        let fresh = Target::new(place);
         if let Some(permit) = permit {
             drop(stale.former.set(permit));
         }
@@ -282,10 +295,10 @@ impl Named {
     }
 
     /// Takes the lock now, if it is free.
-    pub(crate) fn try_hold(&self, mode: Mode) -> Result<Tried, Error> {
+    pub(crate) fn try_hold(&self, amount: Amount) -> Result<Tried, Error> {
         for _ in 0..REOPEN_LIMIT {
-            let target = self.target(mode)?;
-            match target.entry().try_acquire(&self.account, mode)? {
+            let target = self.target(amount.mode())?;
+            match target.entry().try_acquire(&self.account, amount)? {
                 Attempt::Granted(hold, checked) => {
                     let held = Held { target, hold };
                     let current = match checked {

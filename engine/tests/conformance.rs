@@ -120,6 +120,10 @@ impl World for Directory {
         waits_need_threads()
     }
 
+    fn has_semaphores(&self) -> bool {
+        cfg!(any(target_os = "linux", target_os = "macos"))
+    }
+
     fn converts(&self) -> bool {
         cfg!(target_os = "macos") || self.1 == Family::Posix
     }

@@ -48,4 +48,21 @@ fn timeouts_are_told_without_a_signal() {
     drop(guard);
     let (_c, next) = lock(directory.path());
     drop(next.acquire_blocking(Mode::Exclusive, None).unwrap());
+    // A wait for permits would leave several threads behind, so there is none.
+    let dir = Dir::open_ambient_dir(directory.path(), ambient_authority()).unwrap();
+    let grant = Grant::new(FileSpace::new(dir).into_space());
+    let open = || {
+        let owner = LockManager::new(Ceilings::default()).owner(Limits::default());
+        let semaphore = owner.open_semaphore(&grant, "a.sem", 2).unwrap();
+        (owner, semaphore)
+    };
+    let ((_d, semaphore), (_e, other)) = (open(), open());
+    let permit = semaphore.acquire_blocking(1, None).unwrap();
+    let refused = |wait: Result<_, clasp_engine::Error>| {
+        assert_eq!(wait.map(drop).unwrap_err().kind(), ErrorKind::Unsupported);
+    };
+    refused(other.acquire_blocking(2, None));
+    refused(block_on(other.acquire(2, None)));
+    drop(permit);
+    drop(other.acquire_blocking(2, None).unwrap());
 }

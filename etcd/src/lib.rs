@@ -20,16 +20,20 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! The recipe is in [`txn`] and [`line`](mod@line): what is sent, and when a request is granted. The
-//! rest carries it out.
+//! The recipe is in [`txn`], and in [`line`](mod@line) and [`permits`] for locks and
+//! semaphores: what is sent, and when a request is granted. The rest carries it out.
 
 mod clock;
 mod cluster;
 mod connection;
 pub mod line;
+mod lock;
 mod look;
 mod names;
+mod operation;
 mod options;
+pub mod permits;
+mod semaphore;
 mod session;
 mod shared;
 mod space;

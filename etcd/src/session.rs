@@ -142,13 +142,13 @@ impl Session {
             state.ended = Some(why.clone());
             std::mem::take(&mut state.holders)
         };
-        self.ended.send_replace(true);
         let locks = holders.len();
         for (epoch, sink) in holders {
             if let Some(sink) = sink.upgrade() {
                 sink.lost(epoch, why.clone());
             }
         }
+        self.ended.send_replace(true);
         if locks > 0 {
             tracing::debug!(target: "clasp::etcd", locks, error = %why, "locks are lost");
             if let Some(told) = &self.on_loss {
@@ -163,25 +163,27 @@ impl Session {
         self.end(Error::new(ErrorKind::Lost, "the connection was closed"));
     }
 
-    /// Completes when it has ended.
+    /// Completes when it has ended, and those that are to be told of a loss have been told.
     pub(crate) async fn ended(&self) {
         let mut ended = self.ended.subscribe();
         // The sender lives as long as this.
         let _ = ended.wait_for(|ended| *ended).await;
     }
 
-    /// From now on `sink` is told if the lock of this epoch is lost; `false` if the session
-    /// has ended.
-    pub(crate) fn register(&self, epoch: u64, sink: &Weak<dyn Sink>) -> bool {
+    /// From now on `sink` is told if what was just acquired is lost, by the epoch that this
+    /// answers; `None` if the session has ended.
+    pub(crate) fn register(&self, sink: &Weak<dyn Sink>) -> Option<u64> {
+        static EPOCHS: AtomicU64 = AtomicU64::new(1);
         if !self.is_alive() {
-            return false;
+            return None;
         }
         let mut state = lock(&self.state);
         if state.ended.is_some() {
-            return false;
+            return None;
         }
+        let epoch = EPOCHS.fetch_add(1, Ordering::Relaxed);
         state.holders.insert(epoch, Weak::clone(sink));
-        true
+        Some(epoch)
     }
 
     /// The lock of this epoch is released.

@@ -7,7 +7,7 @@ use crate::{
     names::Names,
     options::OnLoss,
     session::{self, Session, lock},
-    txn::{Answer, Found, Id, Keys, LockKeys, Step, Test, Txn, host_key},
+    txn::{self, Answer, Found, Key, Keys, Step, Test, Txn, host_key},
     watch::{Event, Watch, Watches},
 };
 use clasp_engine::{Error, ErrorKind};
@@ -250,9 +250,9 @@ impl Shared {
         });
     }
 
-    /// Watches the keys of a lock.
-    pub(crate) fn watch(&self, keys: &LockKeys) -> Watch {
-        self.watches.watch(keys.all())
+    /// Watches the keys that begin with this.
+    pub(crate) fn watch(&self, prefix: Key) -> Watch {
+        self.watches.watch(prefix)
     }
 
     /// Sends a transaction once. Its keys are bound to the lease.
@@ -268,6 +268,23 @@ impl Shared {
     /// Sends a transaction until it is answered, which may be carried out twice.
     pub(crate) async fn send_until_answered(&self, lease: i64, txn: &Txn) -> Result<Answer, Error> {
         self.persist(|| self.send(lease, txn)).await
+    }
+
+    /// Takes keys away that are there, unless they ended with their session.
+    pub(crate) async fn remove(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+        keys: Vec<Key>,
+    ) -> Result<(), Error> {
+        if !session.is_alive() {
+            return Ok(());
+        }
+        let txn = txn::release(&keys);
+        let removed = self.send_until_answered(session.lease(), &txn).await;
+        if removed.is_err() {
+            self.take_back_later(session, keys);
+        }
+        removed.map(drop)
     }
 
     /// Sends a transaction that is fenced by the key of the host, until the fence holds.
@@ -296,37 +313,29 @@ impl Shared {
         }
     }
 
-    /// Takes requests away whose fate is unknown, and makes sure that they do not appear
-    /// later. If that does not succeed now, it goes on in the background.
+    /// Takes keys away of requests whose fate is unknown, and makes sure that they do not
+    /// appear later. If that does not succeed now, it goes on in the background.
     ///
     /// # Errors
     /// [`Unavailable`](ErrorKind::Unavailable) if the cluster does not answer.
     pub(crate) async fn take_back(
         self: &Arc<Self>,
         session: &Arc<Session>,
-        keys: &LockKeys,
-        ids: Vec<Id>,
+        keys: Vec<Key>,
     ) -> Result<(), Error> {
-        let taken = self
-            .persist(|| self.take_back_once(session, keys, &ids))
-            .await;
+        let taken = self.persist(|| self.take_back_once(session, &keys)).await;
         if taken.is_err() {
-            self.take_back_later(session, keys, ids);
+            self.take_back_later(session, keys);
         }
         taken
     }
 
-    /// Takes requests away in the background.
-    pub(crate) fn take_back_later(
-        self: &Arc<Self>,
-        session: &Arc<Session>,
-        keys: &LockKeys,
-        ids: Vec<Id>,
-    ) {
-        let (shared, session, keys) = (Arc::clone(self), Arc::clone(session), keys.clone());
+    /// Takes keys away in the background.
+    pub(crate) fn take_back_later(self: &Arc<Self>, session: &Arc<Session>, keys: Vec<Key>) {
+        let (shared, session) = (Arc::clone(self), Arc::clone(session));
         self.runtime.spawn(async move {
             while session.is_alive() {
-                match shared.take_back_once(&session, &keys, &ids).await {
+                match shared.take_back_once(&session, &keys).await {
                     Ok(()) => return,
                     Err(_) => sleep(ATTEMPT / 4).await,
                 }
@@ -334,13 +343,8 @@ impl Shared {
         });
     }
 
-    async fn take_back_once(
-        &self,
-        session: &Session,
-        keys: &LockKeys,
-        ids: &[Id],
-    ) -> Result<(), Failure> {
-        let take_back = || keys.take_back(&session.fence(), ids);
+    async fn take_back_once(&self, session: &Session, keys: &[Key]) -> Result<(), Failure> {
+        let take_back = || txn::take_back(&session.fence(), keys);
         if let Some(answer) = self.send_fenced(session, take_back).await?
             && answer.held
         {

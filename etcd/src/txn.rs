@@ -7,11 +7,17 @@
 //! - `P/N//x/<id>` beside it if the request is exclusive,
 //! - `P//hosts/<lease>`, the key of the host.
 //!
-//! An id is never used again. Every transaction that puts a key of a lock requires that
-//! the key of the host was not changed since ([`Fence`]): by changing it, a host makes
-//! sure that a copy of the transaction which is still under way fails.
+//! Semaphore `N` has these, of which the last is shared with the locks:
+//!
+//! - `P/N//w/<id>` for every request that stands in line,
+//! - `P/N//p/<number>/<id>` for every permit that is held, by its number,
+//! - `P//hosts/<lease>`.
+//!
+//! An id is never used again. Every transaction that puts a key of a lock or a semaphore
+//! requires that the key of the host was not changed since ([`Fence`]): by changing it, a
+//! host makes sure that a copy of the transaction which is still under way fails.
 
-use clasp_engine::{LockName, Mode};
+use clasp_engine::{LockName, Mode, Permits};
 
 /// A key of etcd.
 pub type Key = Vec<u8>;
@@ -148,6 +154,31 @@ pub fn host_key(prefix: &str, lease: i64) -> Key {
     format!("{prefix}//hosts/{lease:016x}").into_bytes()
 }
 
+fn delete(keys: &[Key]) -> Vec<Step> {
+    let keys = keys.iter().cloned();
+    keys.map(|key| Step::Delete(Keys::One(key))).collect()
+}
+
+/// Takes keys of requests away.
+pub fn release(keys: &[Key]) -> Txn {
+    Txn {
+        then: delete(keys),
+        ..Txn::default()
+    }
+}
+
+/// Takes keys of requests away that may have been put or not, and makes sure that they are
+/// not put later.
+pub fn take_back(fence: &Fence, keys: &[Key]) -> Txn {
+    let mut then = vec![Step::Put(fence.key.clone())];
+    then.extend(delete(keys));
+    Txn {
+        tests: vec![fence.test()],
+        then,
+        otherwise: vec![fence.get()],
+    }
+}
+
 /// The keys of one lock.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct LockKeys(String);
@@ -190,11 +221,10 @@ impl LockKeys {
         steps
     }
 
-    fn delete(&self, ids: &[Id]) -> Vec<Step> {
-        let keys = ids
-            .iter()
-            .flat_map(|id| [self.request(id), self.exclusive(id)]);
-        keys.map(|key| Step::Delete(Keys::One(key))).collect()
+    /// All keys that requests may have.
+    pub fn of(&self, ids: &[Id]) -> Vec<Key> {
+        let keys = |id| [self.request(id), self.exclusive(id)];
+        ids.iter().flat_map(keys).collect()
     }
 
     /// Takes the lock if no request conflicts.
@@ -209,7 +239,7 @@ impl LockKeys {
     /// Puts a request in line, in place of others of the same host, and reads those
     /// with which it conflicts.
     pub fn stand_in_line(&self, fence: &Fence, id: &Id, mode: Mode, instead: &[Id]) -> Txn {
-        let mut then = self.delete(instead);
+        let mut then = delete(&self.of(instead));
         then.extend(self.put(id, mode));
         then.push(Step::Get(self.conflicting(mode)));
         Txn {
@@ -226,26 +256,6 @@ impl LockKeys {
         Txn {
             then,
             ..Txn::default()
-        }
-    }
-
-    /// Takes requests away, whether they hold the lock or stand in line.
-    pub fn release(&self, ids: &[Id]) -> Txn {
-        Txn {
-            then: self.delete(ids),
-            ..Txn::default()
-        }
-    }
-
-    /// Takes requests away that may have been put or not, and makes sure that they are
-    /// not put later.
-    pub fn take_back(&self, fence: &Fence, ids: &[Id]) -> Txn {
-        let mut then = vec![Step::Put(fence.key.clone())];
-        then.extend(self.delete(ids));
-        Txn {
-            tests: vec![fence.test()],
-            then,
-            otherwise: vec![fence.get()],
         }
     }
 
@@ -278,7 +288,7 @@ impl LockKeys {
         }
         tests.push(Test::Absent(Keys::Between(from, end)));
         let mut then = vec![Step::Put(self.exclusive(first))];
-        then.extend(self.delete(others));
+        then.extend(delete(&self.of(others)));
         Txn {
             tests,
             then,
@@ -296,6 +306,113 @@ impl LockKeys {
                 Step::Get(Keys::One(self.exclusive(id))),
             ],
             otherwise: vec![fence.get()],
+        }
+    }
+}
+
+/// The keys of one semaphore.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SemaphoreKeys(String);
+
+impl SemaphoreKeys {
+    /// The keys of the semaphore called `name`.
+    pub fn new(prefix: &str, name: &LockName) -> SemaphoreKeys {
+        SemaphoreKeys(format!("{prefix}/{}//", name.as_str()))
+    }
+
+    /// What all of them begin with.
+    pub fn all(&self) -> Key {
+        self.0.clone().into_bytes()
+    }
+
+    /// The key of a request in line.
+    pub fn request(&self, id: &Id) -> Key {
+        format!("{}w/{}", self.0, id.0).into_bytes()
+    }
+
+    /// The keys of permits that a request has.
+    pub fn held(&self, permits: Permits, id: &Id) -> Vec<Key> {
+        let key = |number| format!("{}p/{number:02}/{}", self.0, id.0).into_bytes();
+        permits.iter().map(key).collect()
+    }
+
+    /// Which permit a key stands for, if for any.
+    pub fn permit(&self, key: &[u8]) -> Option<u8> {
+        let rest = key.strip_prefix(format!("{}p/", self.0).as_bytes())?;
+        let (number, _) = std::str::from_utf8(rest).ok()?.split_once('/')?;
+        number.parse().ok()
+    }
+
+    fn below(&self, kind: &str) -> Keys {
+        Keys::Below(format!("{}{kind}", self.0).into_bytes())
+    }
+
+    /// Reads the requests in line, then the permits that are held.
+    fn get(&self) -> [Step; 2] {
+        ["w/", "p/"].map(|kind| Step::Get(self.below(kind)))
+    }
+
+    fn are_free(&self, permits: Permits) -> impl Iterator<Item = Test> {
+        let keys = permits
+            .iter()
+            .map(|number| self.below(&format!("p/{number:02}/")));
+        keys.map(Test::Absent)
+    }
+
+    /// Takes permits if they are free and nobody stands in line.
+    pub fn try_take(&self, fence: &Fence, id: &Id, permits: Permits) -> Txn {
+        let mut tests = vec![fence.test(), Test::Absent(self.below("w/"))];
+        tests.extend(self.are_free(permits));
+        Txn {
+            tests,
+            then: self.held(permits, id).into_iter().map(Step::Put).collect(),
+            otherwise: [fence.get()].into_iter().chain(self.get()).collect(),
+        }
+    }
+
+    /// Puts a request in line.
+    pub fn stand_in_line(&self, fence: &Fence, id: &Id) -> Txn {
+        let mut then = vec![Step::Put(self.request(id))];
+        then.extend(self.get());
+        Txn {
+            tests: vec![fence.test()],
+            then,
+            otherwise: vec![fence.get()],
+        }
+    }
+
+    /// Takes permits if they are free, for a request that was put in line by revision
+    /// `created` and has nobody before it.
+    pub fn take(&self, fence: &Fence, id: &Id, created: i64, permits: Permits) -> Txn {
+        let request = self.request(id);
+        let mut tests = vec![fence.test(), Test::CreatedAt(request.clone(), created)];
+        tests.extend(self.are_free(permits));
+        let mut then: Vec<_> = self.held(permits, id).into_iter().map(Step::Put).collect();
+        then.push(Step::Delete(Keys::One(request)));
+        Txn {
+            tests,
+            then,
+            otherwise: [fence.get()].into_iter().chain(self.get()).collect(),
+        }
+    }
+
+    /// After [`take`](Self::take) with an unknown answer: makes sure that it is not done
+    /// later, and reads whether it was done.
+    pub fn taken(&self, fence: &Fence) -> Txn {
+        let mut then = vec![Step::Put(fence.key.clone())];
+        then.extend(self.get());
+        Txn {
+            tests: vec![fence.test()],
+            then,
+            otherwise: vec![fence.get()],
+        }
+    }
+
+    /// Reads the requests in line and the permits that are held.
+    pub fn look(&self) -> Txn {
+        Txn {
+            then: self.get().into(),
+            ..Txn::default()
         }
     }
 }

@@ -8,7 +8,10 @@
 use clasp_engine::{LockName, Mode};
 use clasp_etcd::{
     line::Waiting,
-    txn::{Answer, Fence, Found, Id, Key, Keys, LockKeys, Step, Test, Txn, host_key},
+    txn::{
+        Answer, Fence, Found, Id, Key, Keys, LockKeys, Step, Test, Txn, host_key, release,
+        take_back,
+    },
 };
 use stateright::{Checker, HasDiscoveries, Model, Property};
 use std::collections::BTreeMap;
@@ -210,13 +213,13 @@ impl Hosts {
 
     fn take_back(&self, state: &mut State, host: usize, id: Id) {
         let fence = self.fence(state, host);
-        let txn = keys().take_back(&fence, std::slice::from_ref(&id));
+        let txn = take_back(&fence, &keys().of(std::slice::from_ref(&id)));
         state.hosts[host].phase = Phase::TakingBack(id);
         self.send(state, host, txn);
     }
 
     fn release(&self, state: &mut State, host: usize, id: Id) {
-        let txn = keys().release(std::slice::from_ref(&id));
+        let txn = release(&keys().of(std::slice::from_ref(&id)));
         state.hosts[host].phase = Phase::Releasing(id);
         self.send(state, host, txn);
     }

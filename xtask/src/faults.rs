@@ -118,6 +118,20 @@ const FAULTS: &[Fault] = &[
         test: "core::queue::tests::a_grant_that_is_not_collected_goes_to_the_next",
     },
     Fault {
+        name: "permits that no request takes are kept",
+        file: "core/lock.rs",
+        from: "return self.start(Op::Give { permits: spare }, By::Core, out);",
+        to: "return;",
+        test: "core::explore::semaphore::three_requests_for_three_permits",
+    },
+    Fault {
+        name: "a request for few permits passes one for many",
+        file: "core/queue.rs",
+        from: "self.fits(amount) && (self.waiting.is_empty()",
+        to: "self.fits(amount) && (self.waiting.is_empty() || amount == Amount::Permits(1)",
+        test: "core::explore::semaphore::a_semaphore_without_an_order",
+    },
+    Fault {
         name: "a ticket is drawn again once the line was empty",
         file: "file/fair.rs",
         from: "let mut ticket = self.region.at(self.bytes.clock());",

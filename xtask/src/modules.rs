@@ -34,7 +34,15 @@ const CRATES: [&str; 12] = [
 const LAYERS: [(&str, &[&str]); 8] = [
     (
         "vocabulary",
-        &["error.rs", "mode.rs", "name.rs", "range.rs", "sync.rs"],
+        &[
+            "error.rs",
+            "mode.rs",
+            "name.rs",
+            "permits.rs",
+            "pool.rs",
+            "range.rs",
+            "sync.rs",
+        ],
     ),
     ("contract", &["backend.rs"]),
     ("core", &["core/"]),

@@ -5,11 +5,12 @@ use super::{
     opened::{OpenLock, Share},
 };
 use crate::{
-    Error, ErrorKind, Mode,
-    core::{BlockedOn, Collected, Outcome, RequestId},
+    Error, ErrorKind,
+    core::{Amount, BlockedOn, Collected, Outcome, RequestId},
     driver::{Key, Progress, Queued, Request},
     naming::{Held, Target, Tried, replaced_too_often},
     policy::{Account, Permit},
+    pool::Job,
     sync::Unparker,
 };
 use std::{
@@ -62,14 +63,18 @@ enum Stage {
 impl Acquire {
     pub(super) fn begin(
         lock: &Arc<OpenLock>,
-        mode: Mode,
+        amount: Amount,
         timeout: Option<Duration>,
         blocks: Blocks,
     ) -> Result<Acquire, Error> {
-        let share = Share::take(lock, mode)?;
-        let looked_up = match lock.try_hold(mode)? {
+        let share = Share::take(lock, amount)?;
+        let looked_up = match lock.try_hold(amount)? {
             Tried::Held(held) => {
-                return Ok(Acquire(Stage::Granted(Guard::new(share, held, mode))));
+                return Ok(Acquire(Stage::Granted(Guard::new(
+                    share,
+                    held,
+                    amount.mode(),
+                ))));
             }
             Tried::Busy => true,
             Tried::Later => false,
@@ -93,7 +98,7 @@ impl Acquire {
         let waits = if zero { None } else { Some(blocks) };
         Acquire::submit(
             share,
-            mode,
+            amount,
             ends,
             waits,
             blocks == Blocks::Thread,
@@ -102,18 +107,22 @@ impl Acquire {
     }
 
     /// A try that cannot be answered at once.
-    pub(super) fn try_later(share: Share, mode: Mode, on_thread: bool) -> Result<Acquire, Error> {
+    pub(super) fn try_later(
+        share: Share,
+        amount: Amount,
+        on_thread: bool,
+    ) -> Result<Acquire, Error> {
         let why = "the back end did not answer within a second";
         let ends = Some(Ends {
             at: Instant::now() + TRY_LIMIT,
             with: Error::new(ErrorKind::Unavailable, why),
         });
-        Acquire::submit(share, mode, ends, None, on_thread, false)
+        Acquire::submit(share, amount, ends, None, on_thread, false)
     }
 
     fn submit(
         share: Share,
-        mode: Mode,
+        amount: Amount,
         ends: Option<Ends>,
         waits: Option<Blocks>,
         on_thread: bool,
@@ -125,7 +134,7 @@ impl Acquire {
             _waiting: lock.account().waiting.take()?,
             share: Some(share),
             lock,
-            mode,
+            amount,
             ends,
             begun: Instant::now(),
             waits,
@@ -210,7 +219,7 @@ impl fmt::Debug for Stage {
 
 enum Advance {
     Wait,
-    Run(crate::driver::Job),
+    Run(Job),
     Ended(Result<Guard, Error>),
 }
 
@@ -223,7 +232,7 @@ struct Ends {
 /// A request with a place in a queue, or on its way to the next one.
 struct Waiting {
     lock: Arc<OpenLock>,
-    mode: Mode,
+    amount: Amount,
     ends: Option<Ends>,
     begun: Instant,
     /// Whom it blocks if it waits for its turn; nothing for a try.
@@ -254,9 +263,11 @@ impl Waiting {
             if self.moves > MOVE_LIMIT {
                 return Err(replaced_too_often());
             }
-            let target =
-                self.lock
-                    .follow(self.mode, std::mem::take(&mut looked_up), before.as_ref())?;
+            let target = self.lock.follow(
+                self.amount.mode(),
+                std::mem::take(&mut looked_up),
+                before.as_ref(),
+            )?;
             match self.enqueue(&target)? {
                 Queued::Moved => before = Some(target),
                 Queued::Busy => return Err(self.busy()),
@@ -268,7 +279,7 @@ impl Waiting {
                         target: "clasp::wait",
                         owner = %self.lock.account().label,
                         lock = %self.lock.name(),
-                        mode = %self.mode,
+                        amount = %self.amount,
                         id = %target.entry().identity,
                         "waiting"
                     );
@@ -304,10 +315,21 @@ impl Waiting {
         // request itself is counted already.
         let alone = account.held_locks.used() <= 1;
         if alone || matches!(self.waits, None | Some(Blocks::Nothing)) {
-            return entry.enqueue(&self.request, self.mode, waits);
+            return entry.enqueue(&self.request, self.amount, waits);
         }
         let host = self.lock.host();
-        if self.lock.waits_for_own_ranges(entry, self.mode) {
+        let mode = match self.amount {
+            Amount::Lock(mode) => mode,
+            Amount::Permits(count) => {
+                if self.lock.has_too_many(entry, count) {
+                    let name = self.lock.name().to_string();
+                    let locks = vec![name.clone(), name];
+                    return Err(host.deadlocks.report(&account.label, locks));
+                }
+                return entry.enqueue(&self.request, self.amount, waits);
+            }
+        };
+        if self.lock.waits_for_own_ranges(entry, mode) {
             let name = self.lock.name().to_string();
             let locks = vec![name.clone(), name];
             return Err(host.deadlocks.report(&account.label, locks));
@@ -317,19 +339,19 @@ impl Waiting {
             let cycle = blocked.find_cycle(
                 account.id,
                 entry,
-                self.mode,
+                mode,
                 Arc::as_ptr,
                 |entry, id, mode, searched| entry.blockers(id, mode, searched),
             );
             match cycle {
                 Some(cycle) => cycle,
                 None => {
-                    let queued = entry.enqueue(&self.request, self.mode, waits)?;
+                    let queued = entry.enqueue(&self.request, self.amount, waits)?;
                     if let Queued::At(request) = queued {
                         let on = BlockedOn {
                             lock: Arc::clone(entry),
                             request,
-                            mode: self.mode,
+                            mode,
                             name: self.lock.name().to_string(),
                         };
                         blocked.block(account.id, on);
@@ -350,7 +372,7 @@ impl Waiting {
             target: "clasp::wait",
             owner = %self.lock.account().label,
             lock = %self.lock.name(),
-            mode = %self.mode,
+            amount = %self.amount,
             waited_us = self.begun.elapsed().as_micros() as u64,
             error = error.map(tracing::field::display),
             "waited"
@@ -444,7 +466,7 @@ impl Waiting {
                     return self.queue(false, Some(target)).map(|()| None);
                 }
                 match self.share.take() {
-                    Some(share) => Ok(Some(Guard::new(share, held, self.mode))),
+                    Some(share) => Ok(Some(Guard::new(share, held, self.amount.mode()))),
                     None => Err(Account::closed()),
                 }
             }

@@ -2,7 +2,7 @@
 
 use super::opened::Share;
 use crate::{
-    Error, ErrorKind, Mode,
+    Error, ErrorKind, Mode, Permits,
     backend::Op,
     core::{HoldId, Outcome},
     driver::{Entry, Progress, Request},
@@ -42,6 +42,12 @@ impl Guard {
     /// end has lost it.
     pub fn is_held(&self) -> bool {
         self.held.is_held()
+    }
+
+    /// The permits of a semaphore that it has, or none if it is no longer held.
+    pub(super) fn permits(&self) -> Permits {
+        let entry = self.held.target.entry();
+        entry.permits_of(self.held.hold).unwrap_or_default()
     }
 
     /// Why it is not held any more.

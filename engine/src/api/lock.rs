@@ -49,11 +49,11 @@ impl Lock {
     /// answer within a second, and what [`acquire`](Lock::acquire) answers at
     /// once.
     pub fn try_acquire(&self, mode: Mode) -> Result<Guard, Error> {
-        let share = Share::take(&self.open, mode)?;
-        match self.open.try_hold(mode)? {
+        let share = Share::take(&self.open, mode.into())?;
+        match self.open.try_hold(mode.into())? {
             Tried::Held(held) => Ok(Guard::new(share, held, mode)),
             Tried::Busy => Err(ErrorKind::WouldBlock.into()),
-            Tried::Later => Acquire::try_later(share, mode, true)?.block(),
+            Tried::Later => Acquire::try_later(share, mode.into(), true)?.block(),
         }
     }
 
@@ -64,11 +64,11 @@ impl Lock {
     /// As `try_acquire`.
     pub async fn try_acquire_async(&self, mode: Mode) -> Result<Guard, Error> {
         self.cooperation.give_way(self.open.host()).await;
-        let share = Share::take(&self.open, mode)?;
-        match self.open.try_hold(mode)? {
+        let share = Share::take(&self.open, mode.into())?;
+        match self.open.try_hold(mode.into())? {
             Tried::Held(held) => Ok(Guard::new(share, held, mode)),
             Tried::Busy => Err(ErrorKind::WouldBlock.into()),
-            Tried::Later => Acquire::try_later(share, mode, false)?.await,
+            Tried::Later => Acquire::try_later(share, mode.into(), false)?.await,
         }
     }
 
@@ -89,7 +89,7 @@ impl Lock {
     /// replaced and is opened again.
     pub async fn acquire(&self, mode: Mode, timeout: Option<Duration>) -> Result<Guard, Error> {
         self.cooperation.give_way(self.open.host()).await;
-        Acquire::begin(&self.open, mode, timeout, Blocks::Task)?.await
+        Acquire::begin(&self.open, mode.into(), timeout, Blocks::Task)?.await
     }
 
     /// As [`acquire`](Lock::acquire), but blocks the calling thread, which itself
@@ -98,7 +98,7 @@ impl Lock {
     /// # Errors
     /// As `acquire`.
     pub fn acquire_blocking(&self, mode: Mode, timeout: Option<Duration>) -> Result<Guard, Error> {
-        Acquire::begin(&self.open, mode, timeout, Blocks::Thread)?.block()
+        Acquire::begin(&self.open, mode.into(), timeout, Blocks::Thread)?.block()
     }
 
     /// Starts to take the lock; the owner goes on. The place in the queue is
@@ -110,7 +110,7 @@ impl Lock {
     /// # Errors
     /// As `acquire`, as far as they are known at once.
     pub fn start_acquire(&self, mode: Mode, timeout: Option<Duration>) -> Result<Acquire, Error> {
-        Acquire::begin(&self.open, mode, timeout, Blocks::Nothing)
+        Acquire::begin(&self.open, mode.into(), timeout, Blocks::Nothing)
     }
 
     /// When a holder last [touched](crate::Guard::touch) the lock, by the clock of

@@ -8,6 +8,7 @@ mod manager;
 mod opened;
 mod owner;
 mod ranges;
+mod semaphore;
 
 pub use acquire::Acquire;
 pub use guard::{Guard, Loss};
@@ -16,3 +17,4 @@ pub use manager::LockManager;
 pub use opened::LockUse;
 pub use owner::{Owner, OwnerHandle};
 pub use ranges::RangeOwner;
+pub use semaphore::{AcquirePermit, Permit, Semaphore};

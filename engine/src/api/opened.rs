@@ -2,6 +2,7 @@
 
 use crate::{
     ByteRange, Error, Mode,
+    core::Amount,
     driver::{Entry, Host, RangeFile},
     naming::Named,
     policy::{Account, Grant},
@@ -40,9 +41,10 @@ impl OpenLocks {
         self: &Arc<Self>,
         grant: &Grant,
         name: &str,
+        permits: u8,
     ) -> Result<Arc<OpenLock>, Error> {
         let lock = Arc::new(OpenLock {
-            named: Named::open(&self.host, &self.account, grant, name)?,
+            named: Named::open(&self.host, &self.account, grant, name, permits)?,
             of: Arc::clone(self),
             number: self.next.fetch_add(1, Ordering::Relaxed),
         });
@@ -84,14 +86,18 @@ impl OpenLocks {
                     continue;
                 }
                 let (held, waiting) = entry.of_owner(self.account.id);
-                let held = held.into_iter().map(|mode| (mode, true));
-                let all = held.chain(waiting.into_iter().map(|mode| (mode, false)));
-                uses.extend(all.map(|(mode, held)| LockUse {
+                let held = held.into_iter().map(|amount| (amount, true));
+                let all = held.chain(waiting.into_iter().map(|amount| (amount, false)));
+                uses.extend(all.map(|(amount, held)| LockUse {
                     owner: self.account.label.to_string(),
                     lock: lock.name().to_string(),
-                    mode,
+                    mode: match amount {
+                        Amount::Lock(mode) => mode,
+                        Amount::Permits(_) => Mode::Shared,
+                    },
                     held,
                     range: None,
+                    permits: Some(amount.permits()).filter(|count| *count > 0),
                 }));
             }
         }
@@ -105,6 +111,7 @@ impl OpenLocks {
                 mode: piece.mode,
                 held,
                 range: Some(piece.range),
+                permits: None,
             }));
         }
         uses
@@ -131,12 +138,14 @@ pub struct LockUse {
     pub owner: String,
     /// The name of the lock, as the owner has opened it.
     pub lock: String,
-    /// How it is held or asked for.
+    /// How it is held or asked for; a semaphore always shared.
     pub mode: Mode,
     /// Whether it is held; otherwise the owner waits for it.
     pub held: bool,
     /// The bytes that are locked, if not the whole file is.
     pub range: Option<ByteRange>,
+    /// How many permits, of a semaphore.
+    pub permits: Option<u8>,
 }
 
 /// One of them; its handle, its guards and its requests share it.
@@ -147,6 +156,14 @@ pub(super) struct OpenLock {
 }
 
 impl OpenLock {
+    /// Whether the owner itself has so many permits of the semaphore that a request for
+    /// others would wait for ever (S9).
+    pub(super) fn has_too_many(&self, entry: &Entry, count: u8) -> bool {
+        let (held, _) = entry.of_owner(self.account().id);
+        let own: u8 = held.iter().map(|amount| amount.permits()).sum();
+        own > self.permits().saturating_sub(count)
+    }
+
     /// Whether the owner itself holds bytes of the file that exclude such a request, which
     /// would wait for ever.
     pub(super) fn waits_for_own_ranges(&self, entry: &Entry, mode: Mode) -> bool {
@@ -197,7 +214,7 @@ impl OpenRanges {
             let (held, _) = entry.of_owner(self.account().id);
             // A lock of another family may be exclusive for the kernel though its guard was
             // downgraded. It is the reason then: nobody else can hold a conflicting range.
-            let conflicts = |held: &Mode| held.conflicts(mode) || entry.family != "posix";
+            let conflicts = |held: &Amount| held.mode().conflicts(mode) || entry.family != "posix";
             let stands = self.excludes(entry.family) && held.iter().any(conflicts);
             stands.then(|| self.name().to_string())
         };
@@ -225,8 +242,8 @@ impl Drop for OpenRanges {
 pub(super) struct Share(Arc<OpenLock>);
 
 impl Share {
-    pub(super) fn take(lock: &Arc<OpenLock>, mode: Mode) -> Result<Share, Error> {
-        lock.charge(mode)?;
+    pub(super) fn take(lock: &Arc<OpenLock>, amount: Amount) -> Result<Share, Error> {
+        lock.charge(amount.mode())?;
         Ok(Share(Arc::clone(lock)))
     }
 

@@ -3,7 +3,7 @@
 
 use super::opened::{LockUse, OpenLocks};
 use crate::{
-    Error, Lock, RangeOwner,
+    Error, ErrorKind, Lock, Permits, RangeOwner, Semaphore,
     driver::Host,
     policy::{Account, Grant},
 };
@@ -41,7 +41,34 @@ impl Owner {
     /// [`Unavailable`](crate::ErrorKind::Unavailable),
     /// [`Closed`](crate::ErrorKind::Closed) after `close`.
     pub fn open(&self, grant: &Grant, name: &str) -> Result<Lock, Error> {
-        self.0.open(grant, name).map(Lock::new)
+        self.0.open(grant, name, 0).map(Lock::new)
+    }
+
+    /// Opens the semaphore called `name`, with so many permits, in a granted place, creating
+    /// its file if that is permitted. No permit is acquired yet.
+    ///
+    /// All who use a semaphore open it with the same number of permits.
+    ///
+    /// # Errors
+    /// As [`open`](Owner::open); [`FamilyMismatch`](crate::ErrorKind::FamilyMismatch) if this
+    /// host uses the name as a lock, or as a semaphore with another number of permits;
+    /// [`ReadOnly`](crate::ErrorKind::ReadOnly) if only shared locks are granted;
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) for no permits or more than
+    /// [`Permits::MOST`], and where the back end has no semaphores.
+    pub fn open_semaphore(
+        &self,
+        grant: &Grant,
+        name: &str,
+        permits: u8,
+    ) -> Result<Semaphore, Error> {
+        if !(1..=Permits::MOST).contains(&permits) {
+            let why = format!("a semaphore has 1 to {} permits", Permits::MOST);
+            return Err(Error::new(ErrorKind::Unsupported, why));
+        }
+        if grant.shared_only {
+            return Err(ErrorKind::ReadOnly.into());
+        }
+        self.0.open(grant, name, permits).map(Semaphore::new)
     }
 
     /// Opens the file called `name` in a granted place for locks on ranges of its bytes,

@@ -1,17 +1,19 @@
-//! The state machine of one lock in one host.
+//! The state machine of one lock, or of one semaphore, in one host.
 //!
 //! The lock's resource is Free, Held or in an operation; one operation is under
 //! way at a time, since a resource does not conflict with itself and one unlock
-//! releases all that it holds. Requests, releases, conversions, withdrawals and
+//! releases all that it holds. That of a semaphore holds permits: those that the
+//! holders have, and for a moment spare ones, which are handed over or given back.
+//! Requests, releases, conversions, withdrawals and
 //! losses may come at any time, also during an operation: they change the queue
 //! at once, and [`Core::advance`] decides what follows when the operation ends.
 
-use super::queue::{HoldId, Queue, RequestId, Waiting};
+use super::queue::{Amount, HoldId, Queue, RequestId, Waiting};
 use crate::{
-    Error, ErrorKind, Mode,
+    Error, ErrorKind, Mode, Permits,
     backend::{Answer, Caps, Op, OpId, Reply, Tenure},
 };
-use std::time::Instant;
+use std::{ops::Range, time::Instant};
 
 /// Reads the clock, if the decision needs it.
 pub(crate) type Clock<'a> = &'a dyn Fn() -> Instant;
@@ -174,6 +176,10 @@ pub(crate) struct Core<O, R> {
     caps: Caps,
     /// How the resource holds the lock.
     held: Option<Mode>,
+    /// What the resource holds of a semaphore.
+    permits: Permits,
+    /// Tokens for holds of permits.
+    tokens: Range<u64>,
     /// Of the last native acquisition.
     epoch: u64,
     /// This epoch and all before are lost.
@@ -191,11 +197,14 @@ pub(crate) struct Core<O, R> {
 }
 
 impl<O: Copy + PartialEq, R: Clone> Core<O, R> {
-    pub(crate) fn new(caps: Caps) -> Self {
+    /// Of a lock, or of a semaphore with so many permits.
+    pub(crate) fn new(caps: Caps, permits: u8) -> Self {
         Core {
-            queue: Queue::new(),
+            queue: Queue::new(permits),
             caps,
             held: None,
+            permits: Permits::NONE,
+            tokens: 0..0,
             epoch: 0,
             lost: 0,
             op: None,
@@ -214,7 +223,20 @@ impl<O: Copy + PartialEq, R: Clone> Core<O, R> {
 
     /// Whether nothing is held, outside neither, and nothing is under way.
     pub(crate) fn is_idle(&self) -> bool {
-        self.op.is_none() && self.held.is_none()
+        self.op.is_none() && !self.has_any()
+    }
+
+    /// Whether the resource holds anything.
+    fn has_any(&self) -> bool {
+        self.held.is_some() || !self.permits.is_empty()
+    }
+
+    /// Permits that the resource holds for nobody.
+    fn spare(&self) -> Permits {
+        match self.permits.is_empty() {
+            true => Permits::NONE,
+            false => self.permits.without(self.queue.used()),
+        }
     }
 
     /// Whether an operation is under way.
@@ -236,8 +258,13 @@ impl<O: Copy + PartialEq, R: Clone> Core<O, R> {
         self.queue.held().filter(|_| self.queue.holds(hold))
     }
 
-    /// How an owner holds the lock and asks for it, in this order.
-    pub(crate) fn of_owner(&self, owner: O) -> (Vec<Mode>, Vec<Mode>) {
+    /// The permits of a hold, if there is such a hold.
+    pub(crate) fn permits_of(&self, hold: HoldId) -> Option<Permits> {
+        self.queue.permits_of(hold)
+    }
+
+    /// What an owner holds and what it asks for, in this order.
+    pub(crate) fn of_owner(&self, owner: O) -> (Vec<Amount>, Vec<Amount>) {
         self.queue.of_owner(owner)
     }
 
@@ -256,34 +283,40 @@ impl<O: Copy + PartialEq, R: Clone> Core<O, R> {
     }
 
     /// Takes the lock if it is free.
-    pub(crate) fn attempt(&mut self, owner: O, mode: Mode, now: Clock<'_>) -> Attempt {
+    pub(crate) fn attempt(&mut self, owner: O, amount: Amount, now: Clock<'_>) -> Attempt {
         if self.retired {
             return Attempt::Ended(Outcome::Moved);
         }
-        if !self.queue.admits(owner, mode) {
+        if !self.queue.admits(owner, amount) {
             return Attempt::Ended(Outcome::Busy);
         }
         if self.op.is_some() || !self.caps.immediate {
             // It holds the lock shared already, and must not wait for others.
-            return if self.queue.is_again(owner, mode) && !self.converts() {
-                Attempt::Unchecked(self.queue.hold(owner, mode))
+            return if self.queue.is_again(owner, amount) && !self.converts() {
+                Attempt::Unchecked(self.queue.hold(owner, amount, Permits::NONE))
             } else {
                 Attempt::Later
             };
         }
-        let again = self.queue.is_held_by(owner);
-        let (wait, ahead) = (false, again || self.goes_ahead(now));
-        let op = match self.held {
-            Some(_) => Op::Join { wait, ahead },
-            None => Op::Lock {
-                amount: mode,
-                wait,
-                ahead,
-            },
-        };
+        let again = self.held.is_some() && self.queue.is_held_by(owner);
+        let ahead = again || self.goes_ahead(now);
+        let op = self.acquisition(amount, false, ahead);
         let id = self.begin(op, By::Try(owner), None);
         self.mark_again(again);
         Attempt::Start(id, op)
+    }
+
+    /// The operation that a request needs.
+    fn acquisition(&self, amount: Amount, wait: bool, ahead: bool) -> Op {
+        match (amount, self.held) {
+            (Amount::Permits(count), _) => Op::Take { count, wait, ahead },
+            (Amount::Lock(_), Some(_)) => Op::Join { wait, ahead },
+            (Amount::Lock(amount), None) => Op::Lock {
+                amount,
+                wait,
+                ahead,
+            },
+        }
     }
 
     /// Queues a request, which [`advance`](Self::advance) has to follow. One that
@@ -292,7 +325,7 @@ impl<O: Copy + PartialEq, R: Clone> Core<O, R> {
         if self.retired {
             return Err(Outcome::Moved);
         }
-        if !waiting.wait && (!self.queue.fits(waiting.mode) || self.queue.is_waited_for()) {
+        if !waiting.wait && (!self.queue.fits(waiting.amount) || self.queue.is_waited_for()) {
             return Err(Outcome::Busy);
         }
         Ok(self.queue.enqueue(waiting))
@@ -349,7 +382,7 @@ impl<O: Copy + PartialEq, R: Clone> Core<O, R> {
         Attempt::Start(self.begin(op, By::Hold(hold), tell), op)
     }
 
-    /// The token of an exclusive hold.
+    /// The token of an exclusive hold, or of permits.
     pub(crate) fn token(&mut self, hold: HoldId, tell: Option<R>) -> Attempt {
         let fail = |kind, why| Attempt::Ended(Outcome::Failed(Error::new(kind, why)));
         if !self.queue.holds(hold) {
@@ -358,11 +391,22 @@ impl<O: Copy + PartialEq, R: Clone> Core<O, R> {
         if let Some(token) = self.queue.token(hold) {
             return Attempt::Ended(Outcome::Token(token));
         }
-        if self.queue.held() != Some(Mode::Exclusive) {
-            return fail(ErrorKind::Unsupported, "only exclusive locks have tokens");
-        }
         if !self.caps.tokens {
             return fail(ErrorKind::Unsupported, "these locks have no tokens");
+        }
+        if self
+            .permits_of(hold)
+            .is_some_and(|permits| !permits.is_empty())
+        {
+            let Some(token) = self.tokens.next() else {
+                let why = "all tokens of this acquisition are given";
+                return fail(ErrorKind::Unavailable, why);
+            };
+            self.queue.set_token(hold, token);
+            return Attempt::Ended(Outcome::Token(token));
+        }
+        if self.queue.held() != Some(Mode::Exclusive) {
+            return fail(ErrorKind::Unsupported, "only exclusive locks have tokens");
         }
         if self.op.is_some() {
             return fail(ErrorKind::Unavailable, "the lock is being converted");
@@ -458,11 +502,12 @@ impl<O: Copy + PartialEq, R: Clone> Core<O, R> {
     /// The back end has lost what it granted with `epoch`: every hold of it ends.
     pub(crate) fn lost(&mut self, epoch: u64, now: Clock<'_>, out: &mut Actions<R>) {
         self.lost = self.lost.max(epoch);
-        if self.held.is_none() || self.epoch > epoch {
+        if !self.has_any() || self.epoch > epoch {
             return;
         }
         out.records.push(Record::Lost(epoch));
         self.held = None;
+        self.permits = Permits::NONE;
         self.term = Term::Over;
         self.queue.revoke_all();
         if let Some(op) = &mut self.op {
@@ -480,13 +525,12 @@ impl<O: Copy + PartialEq, R: Clone> Core<O, R> {
             return;
         }
         out.records.push(Record::Abandoned);
-        let joins = matches!(op.op, Op::Join { .. });
-        out.complete.append(&mut self.leaving);
-        if joins {
+        if matches!(op.op, Op::Join { .. }) {
             // It changes nothing that the resource holds, which can be unlocked.
             self.op = None;
         }
         self.retire(now, out);
+        out.complete.append(&mut self.leaving);
     }
 
     /// Revokes grants that no task has collected since the last sweep, and has
@@ -530,11 +574,19 @@ impl<O: Copy + PartialEq, R: Clone> Core<O, R> {
             }
         };
         let outcome = match op.op {
-            Op::Lock { amount, ahead, .. } => self.locked(&op, amount, ahead, result, now, out),
+            Op::Lock { ahead, .. } | Op::Take { ahead, .. } => {
+                self.acquired(&op, ahead, result, now, out)
+            }
             Op::Join { ahead, .. } => self.joined(&op, ahead, result, now, out),
             Op::Convert { to } => self.converted(&op, to, result, out),
             Op::Unlock => {
-                self.unlocked(result, out);
+                self.held = None;
+                self.released_outside(result, out);
+                None
+            }
+            Op::Give { permits } => {
+                self.permits = self.permits.without(permits);
+                self.released_outside(result, out);
                 None
             }
             Op::Leave => {
@@ -578,14 +630,22 @@ impl<O: Copy + PartialEq, R: Clone> Core<O, R> {
             if self.held.is_some() && !self.queue.is_held() {
                 return self.start(Op::Unlock, By::Core, out);
             }
+            let spare = self.spare();
+            if !spare.is_empty() {
+                if self.serves_front(spare) && self.hands_over(now) {
+                    self.give(Outcome::HandedOver, out);
+                    continue;
+                }
+                return self.start(Op::Give { permits: spare }, By::Core, out);
+            }
             let Some((id, front)) = self.queue.front() else {
                 if self.place {
                     self.start(Op::Leave, By::Core, out);
                 }
                 return;
             };
-            let (mode, wait, owner) = (front.mode, front.wait, front.owner);
-            if !self.queue.fits(mode) {
+            let (amount, wait, owner) = (front.amount, front.wait, front.owner);
+            if !self.queue.fits(amount) {
                 if wait {
                     return;
                 }
@@ -594,26 +654,25 @@ impl<O: Copy + PartialEq, R: Clone> Core<O, R> {
             }
             // A try first, unless it is known to fail or costs a round trip.
             let wait = wait && (self.place || !self.caps.immediate);
-            let again = self.queue.is_held_by(owner);
+            let again = self.held.is_some() && self.queue.is_held_by(owner);
             let ahead = again || self.goes_ahead(now);
-            let op = match self.held {
-                Some(_) => Op::Join { wait, ahead },
-                None => Op::Lock {
-                    amount: mode,
-                    wait,
-                    ahead,
-                },
-            };
+            let op = self.acquisition(amount, wait, ahead);
             self.start(op, By::Request(id), out);
             self.mark_again(again);
         }
     }
 
-    /// The end of [`Op::Lock`].
-    fn locked(
+    /// Whether spare permits are enough for the front request.
+    fn serves_front(&self, spare: Permits) -> bool {
+        let front = self.queue.front();
+        let enough = |count| count <= spare.len();
+        front.is_some_and(|(_, w)| matches!(w.amount, Amount::Permits(count) if enough(count)))
+    }
+
+    /// The end of [`Op::Lock`] and [`Op::Take`].
+    fn acquired(
         &mut self,
         op: &InFlight<O, R>,
-        mode: Mode,
         ahead: bool,
         result: Result<Reply, Error>,
         now: Clock<'_>,
@@ -628,7 +687,12 @@ impl<O: Copy + PartialEq, R: Clone> Core<O, R> {
         match reply.answer {
             Answer::Granted if !lost => {
                 self.place &= !op.op.waits();
-                self.held = Some(mode);
+                self.permits = self.permits.with(reply.permits);
+                match (op.op, reply.token) {
+                    (Op::Lock { amount, .. }, _) => self.held = Some(amount),
+                    (_, Some(token)) => self.tokens = token..token.saturating_add(Op::TOKENS),
+                    _ => {}
+                }
                 self.epoch = reply.epoch;
                 match reply.tenure {
                     Some(tenure) => self.term = Term::Running(tenure),
@@ -637,7 +701,14 @@ impl<O: Copy + PartialEq, R: Clone> Core<O, R> {
                 }
                 match op.by {
                     By::Try(_) if self.retired => Some(Outcome::Moved),
-                    By::Try(owner) => Some(Outcome::Granted(self.queue.hold(owner, mode))),
+                    By::Try(owner) => {
+                        let amount = match op.op {
+                            Op::Lock { amount, .. } => amount.into(),
+                            _ => Amount::Permits(reply.permits.len()),
+                        };
+                        let hold = self.queue.hold(owner, amount, reply.permits);
+                        Some(Outcome::Granted(hold))
+                    }
                     _ => {
                         self.give(Outcome::Granted, out);
                         None
@@ -687,7 +758,8 @@ impl<O: Copy + PartialEq, R: Clone> Core<O, R> {
             Op::Join { .. } if self.held.is_some() && self.queue.is_held() => {
                 Op::Join { wait, ahead }
             }
-            // The lock was lost or all holders have gone: `advance` decides.
+            Op::Take { count, .. } if self.spare().is_empty() => Op::Take { count, wait, ahead },
+            // The lock was lost, permits were released, or all holders have gone: `advance` decides.
             _ => return,
         };
         self.start(op, By::Request(id), out);
@@ -731,7 +803,8 @@ impl<O: Copy + PartialEq, R: Clone> Core<O, R> {
                     // Once all holders have gone, the lock is to be unlocked; an owner
                     // that holds no more has no right to pass.
                     By::Try(owner) if self.queue.is_held() && self.may_pass(op, owner) => {
-                        Some(Outcome::Granted(self.queue.hold(owner, Mode::Shared)))
+                        let (shared, none) = (Mode::Shared.into(), Permits::NONE);
+                        Some(Outcome::Granted(self.queue.hold(owner, shared, none)))
                     }
                     By::Try(_) => Some(Outcome::Busy),
                     // Passing the hosts in line was for this request alone.
@@ -798,9 +871,8 @@ impl<O: Copy + PartialEq, R: Clone> Core<O, R> {
         None
     }
 
-    /// The end of [`Op::Unlock`].
-    fn unlocked(&mut self, result: Result<Reply, Error>, out: &mut Actions<R>) {
-        self.held = None;
+    /// The end of [`Op::Unlock`] and [`Op::Give`].
+    fn released_outside(&mut self, result: Result<Reply, Error>, out: &mut Actions<R>) {
         if let Err(error) = result {
             // Closing the resource is all that is left to do.
             out.records.push(Record::CannotUnlock(error));
@@ -815,23 +887,23 @@ impl<O: Copy + PartialEq, R: Clone> Core<O, R> {
     /// tells them `outcome`. The caller goes on with [`advance`](Self::advance), which unlocks what
     /// no request has taken.
     fn give(&mut self, outcome: fn(HoldId) -> Outcome, out: &mut Actions<R>) {
-        let (Some(held), Some((_, front))) = (self.held, self.queue.front()) else {
+        let Some((_, front)) = self.queue.front() else {
             return;
         };
         if self.retired {
             return;
         }
-        match (held, front.mode) {
-            _ if self.queue.is_held() => self.grant(outcome, out),
-            (Mode::Exclusive, Mode::Exclusive) | (Mode::Shared, Mode::Shared) => {
-                self.grant(outcome, out);
-            }
-            (Mode::Exclusive, Mode::Shared) if self.caps.downgrade => {
+        match (self.held, front.amount) {
+            (None, Amount::Permits(_)) => self.grant(outcome, out),
+            (None, Amount::Lock(_)) | (Some(_), Amount::Permits(_)) => {}
+            (Some(_), _) if self.queue.is_held() => self.grant(outcome, out),
+            (Some(held), Amount::Lock(mode)) if held == mode => self.grant(outcome, out),
+            (Some(Mode::Exclusive), _) if self.caps.downgrade => {
                 self.start(Op::Convert { to: Mode::Shared }, By::Core, out);
             }
             // In place it would end as if it had been unlocked, or other hosts
             // may hold it shared.
-            _ => {}
+            (Some(_), Amount::Lock(_)) => {}
         }
     }
 
@@ -842,7 +914,7 @@ impl<O: Copy + PartialEq, R: Clone> Core<O, R> {
 
     /// Grants the front request, if it fits.
     fn grant_front(&mut self, outcome: fn(HoldId) -> Outcome, out: &mut Actions<R>) -> bool {
-        let Some((hold, granted)) = self.queue.grant_front() else {
+        let Some((hold, granted)) = self.queue.grant_front(self.spare()) else {
             return false;
         };
         if granted.provisional {
@@ -854,6 +926,18 @@ impl<O: Copy + PartialEq, R: Clone> Core<O, R> {
 
     /// Holds have ended, perhaps the last.
     fn released(&mut self, now: Clock<'_>, out: &mut Actions<R>) {
+        if !self.spare().is_empty() {
+            match &mut self.op {
+                None => self.advance(now, out),
+                // What is spare may serve the request, or other hosts.
+                Some(op) if op.op.waits() && op.cancelled.is_none() => {
+                    op.cancelled = Some(true);
+                    out.cancel = Some((op.id, true));
+                }
+                Some(_) => {}
+            }
+            return;
+        }
         let (Some(held), false) = (self.held, self.queue.is_held()) else {
             return;
         };
@@ -947,7 +1031,8 @@ impl<O: Copy + PartialEq, R: Clone> Core<O, R> {
         let told = outcome.map(|outcome| (withdrawn.request, outcome));
         // The place in line is this host's: the next request takes it over.
         let next = self.queue.front();
-        let keeps = next.is_some_and(|(_, next)| next.mode == withdrawn.mode && next.wait);
+        let keeps =
+            next.is_some_and(|(_, next)| next.amount.shares_place(withdrawn.amount) && next.wait);
         match &mut self.op {
             Some(op) if op.by == By::Request(id) => {
                 self.leaving.extend(told);
@@ -971,7 +1056,7 @@ impl<O: Copy + PartialEq, R: Clone> Core<O, R> {
     /// Tells those that have left, unless the lock they gave up is still to be
     /// unlocked.
     fn settle(&mut self, out: &mut Actions<R>) {
-        let unlocks = matches!(&self.op, Some(op) if op.op == Op::Unlock);
+        let unlocks = matches!(&self.op, Some(op) if matches!(op.op, Op::Unlock | Op::Give { .. }));
         let cancelled = matches!(&self.op, Some(op) if op.cancelled.is_some());
         if !unlocks && !cancelled {
             out.complete.append(&mut self.leaving);
@@ -1019,6 +1104,7 @@ impl<O: Copy + PartialEq + std::fmt::Debug, R: Clone + std::fmt::Debug> Core<O, 
         let leaving = self.leaving.iter();
         let leaving: Vec<_> = leaving.map(|(request, _)| place(request.clone())).collect();
         let flags = (self.place, self.retired, self.sweep_armed);
-        format!("{op:?}{turns:?}{:?}{flags:?}{leaving:?}", self.held)
+        let has = (self.held, self.permits);
+        format!("{op:?}{turns:?}{has:?}{flags:?}{leaving:?}")
     }
 }

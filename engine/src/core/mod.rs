@@ -12,6 +12,6 @@ mod waitgraph;
 mod explore;
 
 pub(crate) use lock::{Actions, Attempt, Clock, Collected, Core, Outcome, Record, Start};
-pub(crate) use queue::{HoldId, RequestId, Waiting};
+pub(crate) use queue::{Amount, HoldId, RequestId, Waiting};
 pub(crate) use ranges::{HeldRanges, Piece};
 pub(crate) use waitgraph::{BlockedOn, WaitGraph};

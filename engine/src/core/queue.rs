@@ -1,9 +1,9 @@
-//! Who holds a lock and who waits for it inside one host (S7): first come first
-//! served; adjacent shared requests are granted together.
+//! Who holds a lock, or permits of a semaphore, and who waits for it inside one host (S7):
+//! first come first served; adjacent requests that fit are granted together.
 
-use crate::Mode;
+use crate::{Mode, Permits};
 use slab::Slab;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 /// A request in the queue. Later requests have greater numbers.
 pub(crate) type RequestId = u64;
@@ -15,10 +15,63 @@ pub(crate) struct HoldId {
     number: u64,
 }
 
+/// What a request asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Amount {
+    /// A lock.
+    Lock(Mode),
+    /// So many permits of a semaphore.
+    Permits(u8),
+}
+
+impl From<Mode> for Amount {
+    fn from(mode: Mode) -> Amount {
+        Amount::Lock(mode)
+    }
+}
+
+impl Amount {
+    /// The mode in which the lock, or its file, is needed.
+    pub(crate) fn mode(self) -> Mode {
+        match self {
+            Amount::Lock(mode) => mode,
+            Amount::Permits(_) => Mode::Exclusive,
+        }
+    }
+
+    /// How many permits; none of a lock.
+    pub(crate) fn permits(self) -> u8 {
+        match self {
+            Amount::Lock(_) => 0,
+            Amount::Permits(count) => count,
+        }
+    }
+
+    /// Whether a place in line for the one serves the other.
+    pub(crate) fn shares_place(self, other: Amount) -> bool {
+        match (self, other) {
+            (Amount::Permits(_), Amount::Permits(_)) => true,
+            _ => self == other,
+        }
+    }
+}
+
+impl fmt::Display for Amount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Amount::Lock(mode) => mode.fmt(f),
+            Amount::Permits(1) => f.write_str("1 permit"),
+            Amount::Permits(count) => write!(f, "{count} permits"),
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 struct Holder<O, R> {
     number: u64,
     owner: O,
+    /// Of a semaphore.
+    permits: Permits,
     /// That was granted; zero if it did not wait.
     request: RequestId,
     provisional: Option<Provisional<O, R>>,
@@ -38,7 +91,7 @@ struct Provisional<O, R> {
 #[derive(Debug, Clone)]
 pub(crate) struct Waiting<O, R> {
     pub(crate) owner: O,
-    pub(crate) mode: Mode,
+    pub(crate) amount: Amount,
     /// It waits for its turn; otherwise it is answered as soon as it is known
     /// whether the lock is free.
     pub(crate) wait: bool,
@@ -49,12 +102,14 @@ pub(crate) struct Waiting<O, R> {
     pub(crate) request: R,
 }
 
-/// Holders and waiting requests of one lock. `O` names an owner.
+/// Holders and waiting requests of one lock or semaphore. `O` names an owner.
 #[derive(Debug, Clone)]
 pub(crate) struct Queue<O, R> {
     holders: Slab<Holder<O, R>>,
-    /// How the holders hold, if there are any: all shared, or one exclusive.
+    /// How the holders hold a lock, if there are any: all shared, or one exclusive.
     held: Mode,
+    /// How many permits the semaphore has; zero for a lock.
+    permits: u8,
     waiting: BTreeMap<RequestId, Waiting<O, R>>,
     /// Requests whose grant was revoked. They keep their places, and are passed
     /// over until they rejoin.
@@ -63,10 +118,12 @@ pub(crate) struct Queue<O, R> {
 }
 
 impl<O: Copy + PartialEq, R: Clone> Queue<O, R> {
-    pub(crate) fn new() -> Self {
+    /// Of a lock, or of a semaphore with so many permits.
+    pub(crate) fn new(permits: u8) -> Self {
         Queue {
             holders: Slab::new(),
             held: Mode::Shared,
+            permits,
             waiting: BTreeMap::new(),
             parked: BTreeMap::new(),
             next: 0,
@@ -78,22 +135,32 @@ impl<O: Copy + PartialEq, R: Clone> Queue<O, R> {
         self.next
     }
 
-    /// Whether no holder stands against `mode`.
-    pub(crate) fn fits(&self, mode: Mode) -> bool {
-        self.holders.is_empty() || !self.held.conflicts(mode)
+    /// Whether no holder stands against it.
+    pub(crate) fn fits(&self, amount: Amount) -> bool {
+        match amount {
+            Amount::Lock(mode) => self.holders.is_empty() || !self.held.conflicts(mode),
+            Amount::Permits(count) => count <= self.permits.saturating_sub(self.used().len()),
+        }
+    }
+
+    /// The permits that the holders have.
+    pub(crate) fn used(&self) -> Permits {
+        let holders = self.holders.iter();
+        holders.fold(Permits::NONE, |used, (_, h)| used.with(h.permits))
     }
 
     /// Whether a new request may be granted now: it fits and overtakes no other.
     /// An owner that holds shared may overtake with a further shared request,
     /// or a queued writer would make it wait for itself (S9).
-    pub(crate) fn admits(&self, owner: O, mode: Mode) -> bool {
-        self.fits(mode)
-            && (self.waiting.is_empty() || mode == Mode::Shared && self.is_held_by(owner))
+    pub(crate) fn admits(&self, owner: O, amount: Amount) -> bool {
+        let shared = amount == Mode::Shared.into();
+        self.fits(amount) && (self.waiting.is_empty() || shared && self.is_held_by(owner))
     }
 
     /// Whether an owner holds the lock shared and asks for it shared again.
-    pub(crate) fn is_again(&self, owner: O, mode: Mode) -> bool {
-        mode == Mode::Shared && self.held == Mode::Shared && self.is_held_by(owner)
+    pub(crate) fn is_again(&self, owner: O, amount: Amount) -> bool {
+        let shared = amount == Mode::Shared.into();
+        shared && self.held == Mode::Shared && self.is_held_by(owner)
     }
 
     /// Whether a request is in the queue that waits for its turn.
@@ -101,23 +168,28 @@ impl<O: Copy + PartialEq, R: Clone> Queue<O, R> {
         self.waiting.values().any(|waiting| waiting.wait)
     }
 
-    pub(crate) fn hold(&mut self, owner: O, mode: Mode) -> HoldId {
-        self.insert(owner, mode, 0, None)
+    /// Has an owner hold it, with these permits.
+    pub(crate) fn hold(&mut self, owner: O, amount: Amount, permits: Permits) -> HoldId {
+        self.insert(owner, amount, permits, 0, None)
     }
 
     fn insert(
         &mut self,
         owner: O,
-        mode: Mode,
+        amount: Amount,
+        permits: Permits,
         request: RequestId,
         provisional: Option<Provisional<O, R>>,
     ) -> HoldId {
-        debug_assert!(self.fits(mode));
-        self.held = mode;
+        debug_assert!(self.fits(amount));
+        if let Amount::Lock(mode) = amount {
+            self.held = mode;
+        }
         let number = self.number();
         let at = self.holders.insert(Holder {
             number,
             owner,
+            permits,
             request,
             provisional,
             token: None,
@@ -174,6 +246,11 @@ impl<O: Copy + PartialEq, R: Clone> Queue<O, R> {
         }
     }
 
+    /// The permits of a hold, if there is such a hold.
+    pub(crate) fn permits_of(&self, id: HoldId) -> Option<Permits> {
+        self.holder(id).map(|holder| holder.permits)
+    }
+
     pub(crate) fn token(&self, id: HoldId) -> Option<u64> {
         self.holder(id)?.token
     }
@@ -205,19 +282,24 @@ impl<O: Copy + PartialEq, R: Clone> Queue<O, R> {
         waiting.or_else(|| self.parked.remove(&id))
     }
 
-    /// Grants the front request if it fits beside the holders.
-    pub(crate) fn grant_front(&mut self) -> Option<(HoldId, Waiting<O, R>)> {
+    /// Grants the front request if it fits beside the holders; permits are taken from
+    /// `spare`.
+    pub(crate) fn grant_front(&mut self, spare: Permits) -> Option<(HoldId, Waiting<O, R>)> {
         let (id, front) = self.front()?;
-        if !self.fits(front.mode) {
+        if !self.fits(front.amount) {
             return None;
         }
+        let permits = match front.amount {
+            Amount::Lock(_) => Permits::NONE,
+            Amount::Permits(count) => spare.choose(count)?,
+        };
         let granted = self.waiting.remove(&id)?;
         let provisional = granted.provisional.then(|| Provisional {
             id,
             waiting: granted.clone(),
             seen: false,
         });
-        let hold = self.insert(granted.owner, granted.mode, id, provisional);
+        let hold = self.insert(granted.owner, granted.amount, permits, id, provisional);
         Some((hold, granted))
     }
 
@@ -285,14 +367,21 @@ impl<O: Copy + PartialEq, R: Clone> Queue<O, R> {
             .collect()
     }
 
-    /// How an owner holds the lock and asks for it, in this order.
-    pub(crate) fn of_owner(&self, owner: O) -> (Vec<Mode>, Vec<Mode>) {
+    /// What an owner holds and what it asks for, in this order.
+    pub(crate) fn of_owner(&self, owner: O) -> (Vec<Amount>, Vec<Amount>) {
         let holders = self.holders.iter().filter(|(_, h)| h.owner == owner);
         let waiting = self.all().filter(|(_, w)| w.owner == owner);
         (
-            holders.map(|_| self.held).collect(),
-            waiting.map(|(_, w)| w.mode).collect(),
+            holders.map(|(_, h)| self.amount_of(h)).collect(),
+            waiting.map(|(_, w)| w.amount).collect(),
         )
+    }
+
+    fn amount_of(&self, holder: &Holder<O, R>) -> Amount {
+        match self.permits {
+            0 => self.held.into(),
+            _ => Amount::Permits(holder.permits.len()),
+        }
     }
 
     /// Ends every hold.
@@ -309,7 +398,7 @@ impl<O: Copy + PartialEq, R: Clone> Queue<O, R> {
         self.waiting.iter().chain(&self.parked)
     }
 
-    /// The owners that a request waits for: of `mode`, and the request `id` or
+    /// The owners that a request for a lock waits for: of `mode`, and the request `id` or
     /// one at the end of the queue. Those are the owners of conflicting earlier
     /// requests, of whatever these wait for in turn, and of conflicting holds.
     /// `None` for a request that has left the queue: it waits for no owner.
@@ -330,7 +419,7 @@ impl<O: Copy + PartialEq, R: Clone> Queue<O, R> {
         // What the chain of requests contains so far.
         let (mut exclusive, mut owners) = (mode == Mode::Exclusive, Vec::new());
         for (before, w) in self.waiting.range(..id).rev() {
-            exclusive |= w.mode == Mode::Exclusive;
+            exclusive |= w.amount == Mode::Exclusive.into();
             if *before <= searched[usize::from(exclusive)] {
                 return Some(owners);
             }
@@ -371,13 +460,13 @@ mod tests {
     use Mode::{Exclusive as X, Shared as S};
 
     fn queue() -> Queue<u32, &'static str> {
-        Queue::new()
+        Queue::new(0)
     }
 
     fn request(owner: u32, mode: Mode, request: &'static str) -> Waiting<u32, &'static str> {
         Waiting {
             owner,
-            mode,
+            amount: mode.into(),
             wait: true,
             provisional: false,
             request,
@@ -393,15 +482,15 @@ mod tests {
     #[test]
     fn adjacent_shared_requests_are_granted_together_and_no_further() {
         let mut q = queue();
-        let hold = q.hold(0, X);
+        let hold = q.hold(0, X.into(), Permits::NONE);
         for (owner, mode, name) in [(1, S, "s1"), (2, S, "s2"), (3, X, "x"), (4, S, "s3")] {
-            assert!(!q.admits(owner, mode));
+            assert!(!q.admits(owner, mode.into()));
             q.enqueue(request(owner, mode, name));
         }
-        assert_eq!(name(q.grant_front()), None);
+        assert_eq!(name(q.grant_front(Permits::NONE)), None);
         assert!(q.release(hold));
         assert!(!q.release(hold));
-        let granted: Vec<_> = std::iter::from_fn(|| name(q.grant_front())).collect();
+        let granted: Vec<_> = std::iter::from_fn(|| name(q.grant_front(Permits::NONE))).collect();
         assert_eq!(
             granted.iter().map(|g| g.1).collect::<Vec<_>>(),
             ["s1", "s2"]
@@ -409,35 +498,35 @@ mod tests {
         for (hold, _) in granted {
             assert!(q.release(hold));
         }
-        assert_eq!(name(q.grant_front()).map(|g| g.1), Some("x"));
+        assert_eq!(name(q.grant_front(Permits::NONE)).map(|g| g.1), Some("x"));
     }
 
     #[test]
     fn only_an_owner_that_holds_shared_overtakes() {
         let mut q = queue();
-        q.hold(1, S);
+        q.hold(1, S.into(), Permits::NONE);
         q.enqueue(request(2, X, "x"));
-        assert!(q.admits(1, S));
-        assert!(!q.admits(3, S));
-        assert!(!q.admits(1, X));
+        assert!(q.admits(1, S.into()));
+        assert!(!q.admits(3, S.into()));
+        assert!(!q.admits(1, X.into()));
     }
 
     #[test]
     fn a_request_that_leaves_holds_up_no_other() {
         let mut q = queue();
-        q.hold(1, S);
+        q.hold(1, S.into(), Permits::NONE);
         let x = q.enqueue(request(2, X, "x"));
         q.enqueue(request(3, S, "s"));
-        assert_eq!(name(q.grant_front()), None);
+        assert_eq!(name(q.grant_front(Permits::NONE)), None);
         assert!(q.remove(x).is_some());
         assert!(q.remove(x).is_none());
-        assert_eq!(name(q.grant_front()).map(|g| g.1), Some("s"));
+        assert_eq!(name(q.grant_front(Permits::NONE)).map(|g| g.1), Some("s"));
     }
 
     #[test]
     fn blockers_are_conflicting_holders_and_the_chain_of_earlier_requests() {
         let mut q = queue();
-        q.hold(1, S);
+        q.hold(1, S.into(), Permits::NONE);
         assert_eq!(q.blockers(None, S, [0; 2]), Some(vec![]));
         assert_eq!(q.blockers(None, X, [0; 2]), Some(vec![1]));
         let x = q.enqueue(request(2, X, "x"));
@@ -460,16 +549,19 @@ mod tests {
             ..request(owner, X, name)
         };
         let mut q = queue();
-        let hold = q.hold(0, X);
+        let hold = q.hold(0, X.into(), Permits::NONE);
         let place = q.enqueue(task(1, "asleep"));
         q.enqueue(task(2, "awake"));
         q.release(hold);
-        let (asleep, _) = q.grant_front().unwrap();
+        let (asleep, _) = q.grant_front(Permits::NONE).unwrap();
         assert_eq!(q.revoke_stale(), 0);
         assert!(q.is_provisional());
         assert_eq!(q.revoke_stale(), 1);
         assert!(!q.collect(asleep));
-        let (hold, name) = q.grant_front().map(|(h, w)| (h, w.request)).unwrap();
+        let (hold, name) = q
+            .grant_front(Permits::NONE)
+            .map(|(h, w)| (h, w.request))
+            .unwrap();
         assert_eq!(name, "awake");
         assert!(q.collect(hold));
         assert_eq!((q.revoke_stale(), q.revoke_stale()), (0, 0));
@@ -478,14 +570,17 @@ mod tests {
         assert!(q.rejoin(place));
         assert!(!q.rejoin(place));
         q.release(hold);
-        assert_eq!(q.grant_front().map(|g| g.1.request), Some("asleep"));
+        assert_eq!(
+            q.grant_front(Permits::NONE).map(|g| g.1.request),
+            Some("asleep")
+        );
     }
 
     #[test]
     fn eviction_ends_holds_and_names_the_requests() {
         let mut q = queue();
-        let hold = q.hold(1, S);
-        q.hold(2, S);
+        let hold = q.hold(1, S.into(), Permits::NONE);
+        q.hold(2, S.into(), Permits::NONE);
         let id = q.enqueue(request(1, X, "x"));
         assert_eq!(q.evict(1), [id]);
         assert!(!q.holds(hold));
@@ -495,11 +590,37 @@ mod tests {
     #[test]
     fn a_conversion_changes_the_mode_and_ends_the_token() {
         let mut q = queue();
-        let hold = q.hold(1, X);
+        let hold = q.hold(1, X.into(), Permits::NONE);
         q.set_token(hold, 7);
         assert_eq!(q.token(hold), Some(7));
         q.convert(hold, S);
         assert_eq!((q.held(), q.token(hold)), (Some(S), None));
-        assert!(q.fits(S));
+        assert!(q.fits(S.into()));
+    }
+
+    #[test]
+    fn permits_are_granted_while_there_are_enough() {
+        let mut q: Queue<u32, &'static str> = Queue::new(3);
+        let two = q.hold(1, Amount::Permits(2), Permits::first(2));
+        assert!(q.admits(1, Amount::Permits(1)) && !q.admits(2, Amount::Permits(2)));
+        let permits = |amount, name| Waiting {
+            amount,
+            ..request(2, X, name)
+        };
+        q.enqueue(permits(Amount::Permits(2), "two"));
+        q.enqueue(permits(Amount::Permits(1), "one"));
+        // The second would fit, and does not overtake.
+        assert!(!q.admits(3, Amount::Permits(1)));
+        assert_eq!(name(q.grant_front(Permits::one(2))), None);
+        assert!(q.release(two));
+        // This host has one of them at present.
+        assert_eq!(name(q.grant_front(Permits::one(2))), None);
+        let spare = Permits::first(2);
+        let (hold, granted) = name(q.grant_front(spare)).unwrap();
+        assert_eq!((granted, q.permits_of(hold)), ("two", Some(spare)));
+        assert_eq!(
+            q.of_owner(2),
+            (vec![Amount::Permits(2)], vec![Amount::Permits(1)])
+        );
     }
 }

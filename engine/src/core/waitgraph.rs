@@ -129,7 +129,10 @@ impl<O: Copy + Eq + Hash, L> WaitGraph<O, L> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::queue::{Queue, Waiting};
+    use crate::{
+        Permits,
+        core::queue::{Queue, Waiting},
+    };
     use std::cell::Cell;
 
     /// Thousands of owners that are blocked at one lock, and reached in any
@@ -139,8 +142,8 @@ mod tests {
         const OWNERS: u64 = 2_000;
         for order in [false, true] {
             let mut graph = WaitGraph::default();
-            let mut queue = Queue::new();
-            queue.hold(OWNERS, Mode::Exclusive);
+            let mut queue = Queue::new(0);
+            queue.hold(OWNERS, Mode::Exclusive.into(), Permits::NONE);
             for owner in 0..OWNERS {
                 let mode = if owner % 3 == 0 {
                     Mode::Exclusive
@@ -149,7 +152,7 @@ mod tests {
                 };
                 let request = queue.enqueue(Waiting {
                     owner,
-                    mode,
+                    amount: mode.into(),
                     wait: true,
                     provisional: false,
                     request: (),

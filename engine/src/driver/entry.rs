@@ -8,20 +8,22 @@
 //! that end at once and write nothing.
 
 use super::{
-    pool::Runs,
     request::{self, Request},
     services::Services,
     timer,
 };
 use crate::{
-    Error, ErrorKind, Mode,
+    Error, ErrorKind, Mode, Permits,
     backend::{
         Answer, Blocking, Cancel, Identity, Op, OpId, Opened, Pending, Reply, Resource, SWEEP,
         Sink, Started, Tenure,
     },
-    core::{self, Actions, Clock, Collected, Core, HoldId, Outcome, RequestId, Start, Waiting},
+    core::{
+        self, Actions, Amount, Clock, Collected, Core, HoldId, Outcome, RequestId, Start, Waiting,
+    },
     diagnose,
     policy::{Account, Grant, OwnerId, Permit},
+    pool::Runs,
     sync::{Mutex, MutexGuard},
 };
 use slab::Slab;
@@ -49,6 +51,8 @@ pub(crate) struct Entry {
     pub(super) family_of_grant: AtomicBool,
     /// Operations that do not wait end at once, on the calling thread.
     pub(crate) immediate: bool,
+    /// How many permits the semaphore has; zero for a lock.
+    pub(crate) permits: u8,
     /// How often a name was found not to lead here any more. A lock that has
     /// seen fewer looks up its own name before it relies on it.
     pub(crate) name_generation: AtomicU32,
@@ -116,20 +120,27 @@ type Todo = (
 );
 
 impl Entry {
-    pub(super) fn new(services: &Arc<Services>, opened: Opened, permit: Permit) -> Arc<Entry> {
+    /// Of a lock, or of a semaphore with so many permits.
+    pub(super) fn new(
+        services: &Arc<Services>,
+        opened: Opened,
+        permits: u8,
+        permit: Permit,
+    ) -> Arc<Entry> {
         let caps = opened.resource.caps();
         Arc::new_cyclic(|this: &Weak<Entry>| Entry {
             identity: opened.identity,
             family: opened.family,
             family_of_grant: AtomicBool::new(false),
             immediate: caps.immediate,
+            permits,
             name_generation: AtomicU32::new(0),
             services: Arc::downgrade(services),
             this: this.clone(),
             sink: this.clone(),
             retired: AtomicBool::new(false),
             state: Mutex::new(State {
-                core: Core::new(caps),
+                core: Core::new(caps, permits),
                 resources: vec![opened.resource],
                 current: 0,
                 running: None,
@@ -303,11 +314,16 @@ impl Entry {
         operation: Arc<dyn Blocking>,
         request: Option<Arc<Request>>,
     ) -> Option<Result<Reply, Error>> {
+        let helpers = match self.helpers(operation.helpers(), request.as_deref()) {
+            Ok(helpers) => helpers,
+            Err(error) => return Some(Err(error)),
+        };
         let mut job = OperationJob {
             entry: Arc::clone(self),
             id,
             operation: Some(Arc::clone(&operation)),
             permits: None,
+            helpers,
         };
         // An operation that may hang, or that cannot be ended, must not take its
         // owner's thread along: the owner is told of its timeout in any case.
@@ -353,11 +369,24 @@ impl Entry {
         let permits = match request {
             Some(request) if op.waits() => Some([
                 request.account.waiter_threads.take()?,
-                services.pool.permit()?,
+                services.waiter_threads.take()?,
             ]),
             _ => None,
         };
         Ok((services, permits))
+    }
+
+    /// The same for the threads that an operation needs beside the one that runs it.
+    fn helpers(&self, count: usize, request: Option<&Request>) -> Result<Vec<Permit>, Error> {
+        let mut helpers = Vec::new();
+        if let Some(request) = request.filter(|_| count > 0) {
+            let services = self.services.upgrade().ok_or(ErrorKind::Closed)?;
+            for _ in 0..count {
+                helpers.push(request.account.waiter_threads.take()?);
+                helpers.push(services.waiter_threads.take()?);
+            }
+        }
+        Ok(helpers)
     }
 
     /// Notes a pending operation, unless it has ended, and ends it if it was
@@ -536,12 +565,12 @@ impl Entry {
     pub(crate) fn try_acquire(
         self: &Arc<Self>,
         account: &Account,
-        mode: Mode,
+        amount: Amount,
     ) -> Result<Attempt, Error> {
         let mut state = self.state();
         // Read under the mutex: `close` sets it before it evicts.
         account.check_open()?;
-        let attempt = state.core.attempt(account.id, mode, &Instant::now);
+        let attempt = state.core.attempt(account.id, amount, &Instant::now);
         let outcome = match attempt {
             core::Attempt::Start(id, op) => self.carry_out(state, id, op),
             core::Attempt::Ended(outcome) => outcome,
@@ -569,7 +598,7 @@ impl Entry {
     pub(crate) fn enqueue(
         &self,
         request: &Arc<Request>,
-        mode: Mode,
+        amount: Amount,
         wait: bool,
     ) -> Result<Queued, Error> {
         let mut state = self.state();
@@ -578,7 +607,7 @@ impl Entry {
         request.open();
         let waiting = Waiting {
             owner: request.account.id,
-            mode,
+            amount,
             wait,
             provisional: !request.on_thread,
             request: Arc::clone(request),
@@ -645,8 +674,13 @@ impl Entry {
         self.state().core.mode_of(hold)
     }
 
-    /// How an owner holds the lock and asks for it, in this order.
-    pub(crate) fn of_owner(&self, owner: OwnerId) -> (Vec<Mode>, Vec<Mode>) {
+    /// The permits of a hold, if there is such a hold.
+    pub(crate) fn permits_of(&self, hold: HoldId) -> Option<Permits> {
+        self.state().core.permits_of(hold)
+    }
+
+    /// What an owner holds and what it asks for, in this order.
+    pub(crate) fn of_owner(&self, owner: OwnerId) -> (Vec<Amount>, Vec<Amount>) {
         self.state().core.of_owner(owner)
     }
 
@@ -822,6 +856,8 @@ struct OperationJob {
     id: OpId,
     operation: Option<Arc<dyn Blocking>>,
     permits: Option<[Permit; 2]>,
+    /// For the threads that it needs besides.
+    helpers: Vec<Permit>,
 }
 
 impl Runs for OperationJob {
@@ -840,6 +876,7 @@ impl Runs for OperationJob {
             };
             // Before the request learns of the end, and its owner asks for more.
             self.permits = None;
+            self.helpers.clear();
             self.entry.finished(self.id, result);
         }
     }
@@ -853,6 +890,7 @@ impl Drop for OperationJob {
     fn drop(&mut self) {
         if self.operation.take().is_some() {
             self.permits = None;
+            self.helpers.clear();
             self.entry.finished(self.id, Ok(Answer::Busy.into()));
         }
     }
@@ -861,11 +899,7 @@ impl Drop for OperationJob {
 #[cfg(all(test, not(shuttle)))]
 mod tests {
     use super::*;
-    use crate::{
-        backend::Caps,
-        driver::{pool::Pool, timer::Timer},
-        policy::Quota,
-    };
+    use crate::{backend::Caps, policy::Quota};
 
     /// Notes what it is to do.
     struct Recorder {
@@ -909,10 +943,7 @@ mod tests {
     /// serves the next request, or other hosts would wait for it.
     #[test]
     fn the_place_in_line_is_given_back_when_another_file_takes_over() {
-        let services = Arc::new(Services {
-            pool: Pool::new(1),
-            timer: Timer::default(),
-        });
+        let services = Arc::new(Services::new(1));
         let quota = Arc::new(Quota::new(1, "files", ErrorKind::Unavailable));
         let (reads, writes) = (Recorder::new(false), Recorder::new(true));
         let opened = Opened {
@@ -920,7 +951,7 @@ mod tests {
             family: "test",
             resource: Arc::clone(&reads) as Arc<dyn Resource>,
         };
-        let entry = Entry::new(&services, opened, quota.take().unwrap());
+        let entry = Entry::new(&services, opened, 0, quota.take().unwrap());
         let lock = |amount| Op::Lock {
             amount,
             wait: true,

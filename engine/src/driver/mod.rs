@@ -2,7 +2,6 @@
 //! wakers. Actions run outside of all mutexes.
 
 mod entry;
-mod pool;
 mod ranges;
 mod registry;
 mod request;
@@ -10,7 +9,6 @@ mod services;
 mod timer;
 
 pub(crate) use entry::{Attempt, Entry, Queued};
-pub(crate) use pool::Job;
 pub(crate) use ranges::{RangeFile, RangeWait};
 pub(crate) use registry::{Host, Place};
 pub(crate) use request::{Progress, Request};

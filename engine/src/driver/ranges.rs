@@ -4,12 +4,13 @@
 //! kernel was asked for, to count it, to release it, and to take back what a wait is granted
 //! that nobody awaits any more.
 
-use super::{pool::Runs, registry::Host, request::wake};
+use super::{registry::Host, request::wake};
 use crate::{
     ByteRange, Error, ErrorKind, LockName, Mode,
     backend::{Answer, Blocking, Identity, RangeLocks, Reply},
     core::{HeldRanges, Piece},
     policy::{Account, Grant, Permit},
+    pool::Runs,
     sync::{Condvar, Mutex, MutexGuard},
 };
 use std::{
@@ -227,7 +228,7 @@ impl RangeFile {
             true => None,
             false => Some([
                 self.account.waiter_threads.take()?,
-                self.host.services.pool.permit()?,
+                self.host.services.waiter_threads.take()?,
             ]),
         };
         let wait = {

@@ -1,7 +1,7 @@
 //! What the owners of one manager share: which locks are open, the threads, the
 //! timer, and who is blocked where.
 
-use super::{entry::Entry, pool::Pool, services::Services, timer::Timer};
+use super::{entry::Entry, services::Services};
 use crate::{
     Ceilings, Error, ErrorKind, LockName, Mode,
     backend::{Access, Creation, Identity, OpenedRanges},
@@ -100,24 +100,24 @@ impl Host {
                 "open lock files",
                 ErrorKind::Unavailable,
             )),
-            services: Arc::new(Services {
-                pool: Pool::new(ceilings.waiter_threads),
-                timer: Timer::default(),
-            }),
+            services: Arc::new(Services::new(ceilings.waiter_threads)),
             blocked: Mutex::default(),
             deadlocks: Deadlocks::default(),
         }
     }
 
-    /// Opens a lock and finds its entry, whatever name it was opened by.
+    /// Opens a lock, or a semaphore with so many permits, and finds its entry, whatever name
+    /// it was opened by.
     pub(crate) fn open(
         &self,
         account: &Account,
         grant: &Grant,
         name: &LockName,
+        permits: u8,
     ) -> Result<Place, Error> {
-        let opened = create_within(account, |creation| {
-            grant.space.open(name, access(grant), creation)
+        let opened = create_within(account, |creation| match permits {
+            0 => grant.space.open(name, access(grant), creation),
+            permits => grant.space.open_semaphore(name, permits, creation),
         })?;
         let exclusive = opened.resource.permits(Mode::Exclusive);
         let found = {
@@ -137,7 +137,7 @@ impl Host {
                 }
                 None => {
                     let permit = self.lock_files.take()?;
-                    let entry = Entry::new(&self.services, opened, permit);
+                    let entry = Entry::new(&self.services, opened, permits, permit);
                     entry.chosen_by(grant);
                     entries.insert(&entry);
                     return Ok(Place { entry, exclusive });
@@ -151,6 +151,15 @@ impl Host {
                     "{name:?} is open with `{}` locks through another grant; \
                      `{}` locks would not exclude them",
                     found.family, opened.family
+                ),
+            ));
+        }
+        if found.permits != permits {
+            return Err(Error::new(
+                ErrorKind::FamilyMismatch,
+                format!(
+                    "{name:?} is open as a semaphore with {} permits, and not with {permits}",
+                    found.permits
                 ),
             ));
         }

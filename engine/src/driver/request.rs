@@ -2,8 +2,8 @@
 
 use crate::{
     core::Outcome,
-    driver::pool::Job,
     policy::Account,
+    pool::Job,
     sync::{Mutex, MutexGuard},
 };
 use std::{
@@ -134,7 +134,7 @@ impl fmt::Debug for Request {
 #[cfg(all(test, not(shuttle)))]
 mod tests {
     use super::*;
-    use crate::{driver::pool::Runs, policy::Limits};
+    use crate::{policy::Limits, pool::Runs};
     use std::sync::atomic::{AtomicBool, Ordering};
 
     /// Notes that it was dropped, which ends an operation.

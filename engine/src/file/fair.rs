@@ -18,7 +18,7 @@
 //! the order costs order alone. If two lock files share a region by chance, they
 //! wait for each other's tickets, for no longer than [`PATIENCE`].
 
-use super::kernel::{Bytes, Call, Range};
+use super::kernel::{Call, OrderBytes, Range};
 use crate::{Error, ErrorKind, Mode, sync::Mutex};
 use std::{
     sync::Arc,
@@ -128,13 +128,13 @@ struct State {
 
 /// The line for one lock file, as one of its descriptions has it.
 pub(crate) struct Line {
-    bytes: Box<dyn Bytes>,
+    bytes: Box<dyn OrderBytes>,
     region: Region,
     state: Mutex<State>,
 }
 
 impl Line {
-    pub(crate) fn new(bytes: Box<dyn Bytes>, region: Region) -> Line {
+    pub(crate) fn new(bytes: Box<dyn OrderBytes>, region: Region) -> Line {
         Line {
             bytes,
             region,

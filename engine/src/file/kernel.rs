@@ -151,7 +151,7 @@ impl TryFrom<Range> for ByteRange {
     }
 }
 
-/// Locks on the bytes of a file that serves nothing else, by one description.
+/// Locks on the bytes of a file, by one description.
 #[allow(dead_code, reason = "not every operating system has them")]
 pub(crate) trait Bytes: Send + Sync + 'static {
     /// A lock of another description that stands against `mode` somewhere in a
@@ -166,7 +166,23 @@ pub(crate) trait Bytes: Send + Sync + 'static {
 
     /// Prepares to wait for a lock on a range.
     fn wait(&self, range: Range, mode: Mode) -> Result<Arc<dyn Call>, Error>;
+}
 
+/// A file whose bytes are the permits of a semaphore, as one description has it.
+pub(crate) trait PermitFile: Bytes {
+    /// Whether a wait [comes back](crate::backend::Blocking::comes_back) when it is
+    /// cancelled.
+    fn comes_back(&self) -> bool {
+        true
+    }
+
+    /// Whether the file still has a name.
+    fn is_linked(&self) -> Result<bool, Error>;
+}
+
+/// A file whose bytes are the places of hosts in line, and that serves nothing else.
+#[allow(dead_code, reason = "not every operating system has them")]
+pub(crate) trait OrderBytes: Bytes {
     /// Sees that the file is still the one that other hosts use, and that it is
     /// open by a description of this lock alone if it is to be `own`; answers
     /// whether it was replaced. Called while nothing is held.

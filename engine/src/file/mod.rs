@@ -7,9 +7,11 @@ pub(crate) mod kernel;
 mod order;
 mod ranges;
 pub(crate) mod resource;
+pub(crate) mod semaphore;
 pub(crate) mod sys;
 #[allow(dead_code, reason = "a system without locks touches nothing")]
 mod times;
+mod waiter;
 
 pub use family::Family;
 pub use order::{Order, WaitingLine, waiting_lines};
@@ -25,6 +27,7 @@ use error::{translate, translated};
 use fair::Line;
 use ranges::FileRanges;
 use resource::LockFile;
+use semaphore::SemaphoreFile;
 use std::{
     collections::HashMap,
     io,
@@ -299,7 +302,7 @@ impl FileSpace {
             FileSystem::Local | FileSystem::Foreign => Ok(()),
             FileSystem::User | FileSystem::Network => Err(Error::new(
                 ErrorKind::Unsupported,
-                format!("{name:?} is not on a local file system: there are no locks on ranges"),
+                format!("{name:?} is not on a local file system: there are no locks on its bytes"),
             )),
         }
     }
@@ -409,6 +412,38 @@ impl Space for FileSpace {
             identity: self.identity(numbers, kind, name),
             family: self.family.name(),
             resource,
+        })
+    }
+
+    /// Always with the locks of `fcntl`, whatever the family: `flock` has one for each file.
+    fn open_semaphore(
+        &self,
+        name: &LockName,
+        permits: u8,
+        creation: &mut Creation,
+    ) -> Result<Opened, Error> {
+        // Before anything is created.
+        self.order.check()?;
+        if !sys::HAS_RANGES {
+            let why = "this operating system has no locks for semaphores on files";
+            return Err(Error::new(ErrorKind::Unsupported, why));
+        }
+        self.check_local(sys::file_system(&*self.dir), name)?;
+        let found = self.find(name, Access::Any, creation)?;
+        self.check_local(Ok(found.kind), name)?;
+        if found.access != Access::Any {
+            let why = "the file could be opened for reading only: a semaphore needs permission \
+                       to write";
+            return Err(Error::new(ErrorKind::Access, why));
+        }
+        let (device, inode) = found.numbers;
+        let fair = self.order == Order::Fair && is_identified(found.numbers, found.kind);
+        let line = fair.then(|| line(device, inode)).flatten();
+        let file = sys::NativeRanges::new(found.file);
+        Ok(Opened {
+            identity: self.identity(found.numbers, found.kind, name),
+            family: "semaphore",
+            resource: Arc::new(SemaphoreFile::new(file, line, permits)),
         })
     }
 

@@ -1,7 +1,7 @@
 //! Locks on ranges of the bytes of a file, by one open file description.
 
 use super::{
-    kernel::{Call, Waited},
+    kernel::{Bytes, Call, PermitFile, Range, Waited},
     sys::NativeRanges,
 };
 use crate::{
@@ -70,5 +70,34 @@ impl Blocking for Wait {
                 Waited::Interrupted => {}
             }
         }
+    }
+}
+
+impl Bytes for NativeRanges {
+    fn conflict(&self, range: Range, mode: Mode) -> Result<Option<Range>, Error> {
+        let found = NativeRanges::conflict(self, range.try_into()?, mode)?;
+        Ok(found.map(|(range, _)| range.into()))
+    }
+
+    fn lock(&self, range: Range, mode: Mode) -> Result<bool, Error> {
+        self.try_set(range.try_into()?, Some(mode))
+    }
+
+    fn unlock(&self, range: Range) -> Result<(), Error> {
+        self.try_set(range.try_into()?, None).map(drop)
+    }
+
+    fn wait(&self, range: Range, mode: Mode) -> Result<Arc<dyn Call>, Error> {
+        NativeRanges::wait(self, range.try_into()?, mode)
+    }
+}
+
+impl PermitFile for NativeRanges {
+    fn comes_back(&self) -> bool {
+        NativeRanges::comes_back(self)
+    }
+
+    fn is_linked(&self) -> Result<bool, Error> {
+        NativeRanges::is_linked(self)
     }
 }

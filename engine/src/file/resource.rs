@@ -4,14 +4,14 @@
 use super::{
     fair::{Line, Stall},
     kernel::{Call, Kernel, Waited},
+    waiter::{Stop, Waiter},
 };
 use crate::{
-    Error, Mode,
+    Error, ErrorKind, Mode,
     backend::{
         Access, Answer, Blocking, Cancel, Caps, Op, OpId, Pending, Reply, Resource, Sink, Started,
         Tenure,
     },
-    sync::Mutex,
 };
 use std::{
     sync::{Arc, Weak},
@@ -119,6 +119,7 @@ impl<K: Kernel> Description<K> {
                 self.kernel.unlock()?;
                 Answer::Granted
             }
+            Op::Take { .. } | Op::Give { .. } => return Err(ErrorKind::Unsupported.into()),
             Op::Leave => {
                 if let Some(line) = &self.line {
                     line.leave()?;
@@ -200,29 +201,7 @@ struct Wait<K> {
     joins: bool,
     /// A try comes first.
     tries: bool,
-    state: Mutex<WaitState>,
-}
-
-#[derive(Default)]
-struct WaitState {
-    /// If so, whether the place in line is kept.
-    cancelled: Option<bool>,
-    /// What the thread is in.
-    call: Option<Arc<dyn Call>>,
-    /// The wait is for the turn of this host.
-    for_turn: bool,
-}
-
-/// Why a wait goes no further.
-enum Stop {
-    Cancelled,
-    Failed(Error),
-}
-
-impl From<Error> for Stop {
-    fn from(error: Error) -> Stop {
-        Stop::Failed(error)
-    }
+    waiter: Waiter,
 }
 
 impl<K: Kernel> Wait<K> {
@@ -257,7 +236,7 @@ impl<K: Kernel> Wait<K> {
             mode,
             joins,
             tries: ahead || description.may_hang,
-            state: Mutex::default(),
+            waiter: Waiter::default(),
         })))
     }
 
@@ -276,47 +255,6 @@ impl<K: Kernel> Wait<K> {
         };
         let call = description.kernel.start(mode, Box::new(done))?;
         Ok(Started::Pending(Arc::new(ByItself(call))))
-    }
-
-    /// Carries out one wait of several.
-    fn wait(&self, call: Arc<dyn Call>) -> Result<Waited, Stop> {
-        {
-            let mut state = self.state.lock();
-            if state.cancelled.is_some() {
-                return Err(Stop::Cancelled);
-            }
-            state.call = Some(Arc::clone(&call));
-        }
-        let result = call.run();
-        let mut state = self.state.lock();
-        state.call = None;
-        match result? {
-            Waited::Cancelled => Err(Stop::Cancelled),
-            _ if state.cancelled.is_some() => Err(Stop::Cancelled),
-            waited => Ok(waited),
-        }
-    }
-
-    /// Waits for the turn of this host; `Some` if the lock was taken without it,
-    /// past a host that does not move.
-    fn wait_for_turn(&self, line: &Line) -> Result<Option<Reply>, Stop> {
-        let mut stall = Stall::default();
-        if let Some(gate) = line.begin(self.mode)? {
-            while self.wait(Arc::clone(&gate))? == Waited::Interrupted {
-                if let Some(reply) = self.pass(line, &mut stall)? {
-                    return Ok(Some(reply));
-                }
-            }
-            line.draw(self.mode)?;
-        }
-        if let Some(turn) = line.turn()? {
-            while self.wait(Arc::clone(&turn))? == Waited::Interrupted {
-                if let Some(reply) = self.pass(line, &mut stall)? {
-                    return Ok(Some(reply));
-                }
-            }
-        }
-        Ok(None)
     }
 
     /// Takes the lock without the turn if the host that is first does not move.
@@ -352,10 +290,8 @@ impl<K: Kernel> Wait<K> {
             }
         }
         if let Some(line) = &description.line {
-            self.state.lock().for_turn = true;
-            let passed = self.wait_for_turn(line);
-            self.state.lock().for_turn = false;
-            if let Some(reply) = passed? {
+            let pass = |stall: &mut Stall| self.pass(line, stall);
+            if let Some(reply) = self.waiter.wait_for_turn(line, self.mode, pass)? {
                 return Ok(reply);
             }
         }
@@ -367,7 +303,7 @@ impl<K: Kernel> Wait<K> {
         }
         let call = description.kernel.wait(self.mode)?;
         loop {
-            match self.wait(Arc::clone(&call)) {
+            match self.waiter.wait(Arc::clone(&call)) {
                 Ok(Waited::Interrupted) => {}
                 Ok(waited) => return Ok(description.waited(Ok(waited))?),
                 Err(stop) => {
@@ -400,21 +336,11 @@ impl<K: Kernel> Description<K> {
 
 impl<K: Kernel> Pending for Wait<K> {
     fn cancel(&self, keep_place: bool) -> Cancel {
-        let mut state = self.state.lock();
-        state.cancelled = Some(keep_place);
-        match &state.call {
-            Some(call) => call.cancel(),
-            None => Cancel::Requested,
-        }
+        self.waiter.cancel(keep_place)
     }
 
     fn sweep(&self) {
-        let state = self.state.lock();
-        // A wait for the lock itself has its place among native programs in the kernel's
-        // queue, and would lose it.
-        if let Some(call) = state.call.as_ref().filter(|_| state.for_turn) {
-            call.interrupt();
-        }
+        self.waiter.sweep();
     }
 }
 
@@ -424,22 +350,8 @@ impl<K: Kernel> Blocking for Wait<K> {
     }
 
     fn run(&self) -> Result<Reply, Error> {
-        let result = self.take();
-        if let Some(line) = &self.description.line {
-            let keeps = self.state.lock().cancelled == Some(true);
-            let left = match &result {
-                Err(Stop::Cancelled) if keeps => line.pause(),
-                _ => line.leave(),
-            };
-            if let Err(error) = left {
-                tracing::error!(target: "clasp::order", %error, "cannot give a place in line back");
-            }
-        }
-        match result {
-            Ok(reply) => Ok(reply),
-            Err(Stop::Cancelled) => Ok(Answer::Busy.into()),
-            Err(Stop::Failed(error)) => Err(error),
-        }
+        let taken = self.take();
+        self.waiter.end(self.description.line.as_ref(), taken)
     }
 }
 
@@ -455,7 +367,7 @@ impl Pending for ByItself {
 #[cfg(all(test, not(shuttle)))]
 mod tests {
     use super::*;
-    use crate::ErrorKind;
+    use crate::{ErrorKind, sync::Mutex};
     use std::{
         sync::{
             atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -630,7 +542,7 @@ mod tests {
             mode: Mode::Exclusive,
             joins: false,
             tries: false,
-            state: Mutex::default(),
+            waiter: Waiter::default(),
         });
         let waiting = Arc::clone(&wait);
         let thread = thread::spawn(move || waiting.run().unwrap().answer);

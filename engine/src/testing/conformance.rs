@@ -7,6 +7,7 @@
 mod files;
 mod guards;
 mod order;
+mod semaphores;
 
 use crate::{
     Ceilings, Error, ErrorKind, Grant, Guard, Limits, Lock, LockManager, Mode, Owner,
@@ -17,6 +18,7 @@ pub use files::{keeps_creation_times, remove_name, waits_need_threads};
 use Mode::{Exclusive, Shared};
 use guards::*;
 use order::*;
+use semaphores::*;
 use std::{
     future::Future,
     pin::pin,
@@ -79,6 +81,11 @@ pub trait World {
     /// Whether locks have tokens on every system.
     fn has_tokens(&self) -> bool {
         false
+    }
+
+    /// Whether there are semaphores.
+    fn has_semaphores(&self) -> bool {
+        true
     }
 
     /// Whether shared and exclusive locks are converted into each other outside.
@@ -156,6 +163,24 @@ cases! {
     a_lock_that_is_passed_on_follows_an_unlinked_file
     a_busy_host_lets_others_in
     a_lock_is_passed_on_in_order
+    semaphores_exist_or_are_refused
+    permits_are_counted_among_processes
+    a_permit_wakes_a_waiter
+    waits_for_permits_end_in_time
+    a_dropped_request_for_permits_leaves_no_trace
+    permits_go_to_who_came_first
+    permits_go_to_the_process_that_came_first
+    waits_for_all_permits_end
+    a_busy_host_gives_permits_to_others
+    an_owner_never_waits_for_its_own_permits
+    what_is_no_semaphore_is_refused
+    the_end_of_an_owner_frees_its_permits
+    permits_count_against_the_quota
+    lost_permits_are_told
+    a_semaphore_follows_an_unlinked_file
+    tokens_of_permits_increase
+    a_storm_for_permits
+    a_permit_that_is_not_polled_goes_to_the_next
 }
 
 /// One process with one owner.

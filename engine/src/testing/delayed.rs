@@ -79,6 +79,17 @@ impl Delayed {
     pub fn fail(&self, operations: u32) {
         self.line.state.lock().failures = operations;
     }
+
+    fn slowly(&self, opened: Opened) -> Opened {
+        Opened {
+            resource: Arc::new(Slow {
+                inner: opened.resource,
+                line: Arc::clone(&self.line),
+                answer: Mutex::default(),
+            }),
+            ..opened
+        }
+    }
 }
 
 impl Line {
@@ -112,7 +123,7 @@ impl Line {
     }
 
     fn check(&self, op: Op) -> Result<(), Error> {
-        if matches!(op, Op::Unlock | Op::Leave) {
+        if matches!(op, Op::Unlock | Op::Give { .. } | Op::Leave) {
             return Ok(());
         }
         let mut state = self.state.lock();
@@ -133,14 +144,18 @@ impl Space for Delayed {
         creation: &mut Creation,
     ) -> Result<Opened, Error> {
         let opened = self.memory.space().open(name, access, creation)?;
-        Ok(Opened {
-            resource: Arc::new(Slow {
-                inner: opened.resource,
-                line: Arc::clone(&self.line),
-                answer: Mutex::default(),
-            }),
-            ..opened
-        })
+        Ok(self.slowly(opened))
+    }
+
+    fn open_semaphore(
+        &self,
+        name: &LockName,
+        permits: u8,
+        creation: &mut Creation,
+    ) -> Result<Opened, Error> {
+        let space = self.memory.space();
+        let opened = space.open_semaphore(name, permits, creation)?;
+        Ok(self.slowly(opened))
     }
 
     fn identify(&self, name: &LockName) -> Result<Option<Identity>, Error> {
@@ -173,7 +188,7 @@ impl Resource for Slow {
             operation: Arc::clone(&shared),
             sink: Weak::clone(sink),
         });
-        if let Op::Lock { .. } = op {
+        if let Op::Lock { .. } | Op::Take { .. } = op {
             *self.answer.lock() = Some(Arc::clone(&answer));
         }
         let (inner, line, operation) = (

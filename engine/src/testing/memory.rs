@@ -5,7 +5,7 @@
 //! on one machine do. Its kernel has what makes the real one dangerous: a
 //! description does not conflict with itself, and unlocking drops all it holds.
 
-use super::TestLine;
+use super::{TestLine, permits::Semaphores};
 use crate::{
     Error, ErrorKind, LockName, Mode,
     backend::{
@@ -13,7 +13,7 @@ use crate::{
     },
     file::{
         fair::{self, Line},
-        kernel::{Bytes, Call, Done, Kernel, Range, Waited},
+        kernel::{Bytes, Call, Done, Kernel, OrderBytes, Range, Waited},
         resource::LockFile,
     },
     sync::{Condvar, Mutex, thread},
@@ -38,6 +38,7 @@ struct World {
     threadless: bool,
     files: Mutex<Files>,
     changed: Condvar,
+    semaphores: Arc<Semaphores>,
 }
 
 #[derive(Debug, Default)]
@@ -185,6 +186,7 @@ impl Memory {
             threadless,
             files: Mutex::default(),
             changed: Condvar::default(),
+            semaphores: Semaphores::new(fair, threadless),
         }))
     }
 
@@ -195,7 +197,10 @@ impl Memory {
 
     /// Removes a name. Locks on the file it led to live on without one.
     pub fn unlink(&self, name: &str) {
-        self.0.files.lock().names.remove(name);
+        let file = self.0.files.lock().names.remove(name);
+        if let Some(file) = file {
+            self.0.semaphores.unlink(file);
+        }
     }
 
     /// Takes a lock away from all that hold it, as a server does when a lease
@@ -206,11 +211,11 @@ impl Memory {
             let file = files.names.get(name).copied();
             let holders = file.and_then(|file| files.holders.remove(&file));
             let holders = holders.unwrap_or_default().into_iter();
-            holders
-                .filter_map(|(description, (_, epoch))| {
-                    Some((files.sinks.get(&description)?.clone(), epoch))
-                })
-                .collect()
+            let permits = file.map(|file| self.0.semaphores.lose(file));
+            let locks = holders.filter_map(|(description, (_, epoch))| {
+                Some((files.sinks.get(&description)?.clone(), epoch))
+            });
+            locks.chain(permits.into_iter().flatten()).collect()
         };
         self.0.changed.notify_all();
         for (sink, epoch) in lost {
@@ -226,6 +231,14 @@ impl Memory {
         let name = LockName::parse(name, usize::MAX).ok()?;
         let description = self.description(&name);
         description.line().map(TestLine::new)
+    }
+
+    fn create(&self, name: &LockName, creation: &mut Creation) -> Result<(), Error> {
+        if !self.0.files.lock().names.contains_key(name.as_str()) {
+            creation.check()?;
+            creation.done();
+        }
+        Ok(())
     }
 
     fn description(&self, name: &LockName) -> Description {
@@ -248,10 +261,7 @@ impl Default for Memory {
 
 impl Space for Memory {
     fn open(&self, name: &LockName, _: Access, creation: &mut Creation) -> Result<Opened, Error> {
-        if !self.0.files.lock().names.contains_key(name.as_str()) {
-            creation.check()?;
-            creation.done();
-        }
+        self.create(name, creation)?;
         let description = self.description(name);
         let line = description.line();
         Ok(Opened {
@@ -264,6 +274,24 @@ impl Space for Memory {
                 description: description.clone(),
                 file: LockFile::new(description, line, Access::Any),
             }),
+        })
+    }
+
+    fn open_semaphore(
+        &self,
+        name: &LockName,
+        permits: u8,
+        creation: &mut Creation,
+    ) -> Result<Opened, Error> {
+        self.create(name, creation)?;
+        let file = self.description(name).file;
+        Ok(Opened {
+            identity: Identity::Named {
+                realm: self.0.realm,
+                lock: file,
+            },
+            family: "memory semaphore",
+            resource: self.0.semaphores.open(file, permits),
         })
     }
 
@@ -470,7 +498,9 @@ impl Bytes for MemoryBytes {
     fn wait(&self, range: Range, mode: Mode) -> Result<Arc<dyn Call>, Error> {
         Ok(self.of.call(Wants::Bytes(self.number, range, mode)))
     }
+}
 
+impl OrderBytes for MemoryBytes {
     fn refresh(&self, _: bool) -> Result<bool, Error> {
         Ok(false)
     }

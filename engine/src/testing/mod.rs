@@ -7,5 +7,6 @@ pub mod faulty;
 mod line;
 pub mod memory;
 pub mod native;
+mod permits;
 
 pub use line::TestLine;

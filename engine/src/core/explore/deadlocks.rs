@@ -3,7 +3,7 @@
 
 use super::{World, explore};
 use crate::{
-    Mode,
+    Mode, Permits,
     core::{
         queue::{HoldId, Queue, RequestId, Waiting},
         waitgraph::{BlockedOn, WaitGraph},
@@ -54,7 +54,7 @@ impl Locks {
         Locks {
             owners,
             alive,
-            queues: [Queue::new(), Queue::new()],
+            queues: [Queue::new(0), Queue::new(0)],
             holds: Vec::new(),
             requests: Vec::new(),
         }
@@ -82,7 +82,7 @@ impl Locks {
     fn enqueue(&mut self, owner: Owner, lock: usize, mode: Mode, blocks: bool) {
         let id = self.queues[lock].enqueue(Waiting {
             owner,
-            mode,
+            amount: mode.into(),
             wait: true,
             provisional: false,
             request: (),
@@ -99,7 +99,7 @@ impl Locks {
     fn grant(&mut self) {
         for lock in 0..LOCKS {
             while let Some((front, _)) = self.queues[lock].front()
-                && let Some((id, _)) = self.queues[lock].grant_front()
+                && let Some((id, _)) = self.queues[lock].grant_front(Permits::NONE)
             {
                 let at = |r: &Request| r.lock == lock && r.id == front;
                 if let Some(at) = self.requests.iter().position(at) {
@@ -176,8 +176,8 @@ impl World for Locks {
         let mut next = self.clone();
         match event {
             Event::Ask(owner, lock, mode, blocks) => {
-                if next.queues[lock].admits(owner, mode) {
-                    let id = next.queues[lock].hold(owner, mode);
+                if next.queues[lock].admits(owner, mode.into()) {
+                    let id = next.queues[lock].hold(owner, mode.into(), Permits::NONE);
                     next.hold(lock, id, owner, mode);
                 } else {
                     let refused = blocks && next.finds_cycle(owner, lock, mode);

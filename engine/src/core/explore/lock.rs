@@ -154,7 +154,7 @@ impl Model {
     fn new(limits: Limits) -> Model {
         Model {
             limits,
-            core: Core::new(limits.caps),
+            core: Core::new(limits.caps, 0),
             holds: Vec::new(),
             requests: Vec::new(),
             native: None,
@@ -215,7 +215,7 @@ impl Model {
             Event::Attempt(owner, mode) => {
                 let again = self.core_holds(owner);
                 let waited_for = self.requests.iter().any(|r| self.waits(r) && !r.parked);
-                match self.core.attempt(owner, mode, &now) {
+                match self.core.attempt(owner, mode.into(), &now) {
                     Attempt::Start(id, op) => {
                         if waited_for && !(mode == Shared && again) {
                             return Err("an attempt overtakes a request".into());
@@ -241,7 +241,7 @@ impl Model {
                 let slot = (0..).find(|slot| !used(slot)).ok_or("no slot")?;
                 let waiting = Waiting {
                     owner,
-                    mode,
+                    amount: mode.into(),
                     wait: kind != Kind::Try,
                     provisional: kind == Kind::Task,
                     request: slot,
@@ -493,7 +493,7 @@ impl Model {
                         self.turns = 0;
                     }
                 }
-                Op::Leave => {}
+                Op::Leave | Op::Take { .. } | Op::Give { .. } => {}
             }
         }
         if op.op == Op::Unlock {

@@ -5,6 +5,7 @@
 
 mod deadlocks;
 mod lock;
+mod semaphore;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},

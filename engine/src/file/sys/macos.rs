@@ -299,6 +299,10 @@ impl NativeRanges {
         Ok(Some((range, mode)))
     }
 
+    pub(crate) fn is_linked(&self) -> Result<bool, Error> {
+        is_linked(&*self.0).map_err(|error| translate(&error))
+    }
+
     pub(crate) fn comes_back(&self) -> bool {
         true
     }

@@ -1,6 +1,6 @@
 //! Systems on which the hosts that wait for a lock file have no order.
 
-use crate::{Error, ErrorKind, file::kernel::Bytes};
+use crate::{Error, ErrorKind, file::kernel::OrderBytes};
 use std::path::Path;
 
 pub(crate) fn choose_order_directory(_: &Path) -> Result<(), Error> {
@@ -16,6 +16,6 @@ pub(crate) fn order_file_numbers(_: usize) -> Vec<(u64, u64)> {
 }
 
 /// There is none.
-pub(crate) fn order_file(_: usize) -> Option<Box<dyn Bytes>> {
+pub(crate) fn order_file(_: usize) -> Option<Box<dyn OrderBytes>> {
     None
 }

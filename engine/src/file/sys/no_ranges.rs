@@ -31,6 +31,10 @@ impl NativeRanges {
         no()
     }
 
+    pub(crate) fn is_linked(&self) -> Result<bool, Error> {
+        no()
+    }
+
     pub(crate) fn comes_back(&self) -> bool {
         true
     }

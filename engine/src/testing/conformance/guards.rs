@@ -227,6 +227,7 @@ pub(super) fn a_snapshot_shows_holders_and_waiters(world: &dyn World) {
         mode,
         held,
         range: None,
+        permits: None,
     };
     let held = lock_use("reader", Shared, true);
     let waiting = lock_use("writer", Exclusive, false);

@@ -12,7 +12,7 @@ use crate::{
         FileSystem,
         error::translated,
         fair::FILES,
-        kernel::{Bytes, Call, Range},
+        kernel::{Bytes, Call, OrderBytes, Range},
     },
     sync::Mutex,
 };
@@ -240,7 +240,7 @@ struct Files {
 
 /// Opens the order file with a number. `None` if there is no order to be had, of
 /// which the log tells.
-pub(crate) fn order_file(number: usize) -> Option<Box<dyn Bytes>> {
+pub(crate) fn order_file(number: usize) -> Option<Box<dyn OrderBytes>> {
     // Without a signal a wait could not be ended, and would keep others waiting.
     wake::is_possible().then_some(())?;
     match look(number) {
@@ -290,7 +290,9 @@ impl Bytes for OrderFile {
         });
         Ok(Arc::new(translated(call)?))
     }
+}
 
+impl OrderBytes for OrderFile {
     fn refresh(&self, own: bool) -> Result<bool, Error> {
         let refreshed = || -> io::Result<bool> {
             let (current, is_own) = {

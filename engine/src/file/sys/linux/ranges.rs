@@ -59,6 +59,10 @@ impl NativeRanges {
         found.map(|(range, mode)| Ok((range?, mode))).transpose()
     }
 
+    pub(crate) fn is_linked(&self) -> Result<bool, Error> {
+        translated(super::is_linked(&self.file))
+    }
+
     pub(crate) fn comes_back(&self) -> bool {
         wake::is_possible()
     }

@@ -1,8 +1,7 @@
-//! Helper threads that carry out operations for asynchronous requests.
+//! Helper threads, which carry out what waits.
 
 use crate::{
     Error, ErrorKind,
-    policy::{Permit, Quota},
     sync::{Condvar, Mutex, thread},
 };
 use std::{
@@ -44,34 +43,17 @@ struct Work {
 type Shared = (Mutex<Work>, Condvar);
 
 /// A pool that has a thread for each job: jobs take as long as other processes
-/// hold a lock, so none queues behind another. The ceiling counts operations, so
-/// that a thread which passes on the result of its last one counts no more; such
-/// threads come on top for a moment.
+/// hold a lock, so none queues behind another. Whoever gives it jobs sees to it that they
+/// are not too many.
+#[derive(Default)]
 pub(crate) struct Pool {
     shared: Arc<Shared>,
-    ceiling: Arc<Quota>,
 }
 
 impl Pool {
-    pub(crate) fn new(ceiling: usize) -> Pool {
-        Pool {
-            shared: Arc::default(),
-            ceiling: Arc::new(Quota::new(
-                ceiling,
-                "waiter threads of the host",
-                ErrorKind::Unavailable,
-            )),
-        }
-    }
-
     /// Threads that there are.
     pub(crate) fn threads(&self) -> usize {
         self.shared.0.lock().threads
-    }
-
-    /// One operation of the ceiling, until the answer is dropped.
-    pub(crate) fn permit(&self) -> Result<Permit, Error> {
-        self.ceiling.take()
     }
 
     /// Runs a job on a thread of its own, or answers it.
@@ -175,23 +157,16 @@ mod tests {
     /// for it.
     #[test]
     fn a_job_does_not_wait_for_a_thread_that_passes_on_a_result() {
-        let pool = Pool::new(1);
+        let pool = Pool::default();
         let (go, blocked) = mpsc::channel::<()>();
         let (tell, told) = mpsc::channel();
-        let permit = pool.permit().unwrap();
-        assert_eq!(pool.permit().unwrap_err().kind(), ErrorKind::Unavailable);
         let first = tell.clone();
         spawn(&pool, move || {
-            drop(permit);
             first.send("passes on").unwrap();
             let _ = blocked.recv();
         });
         assert_eq!(told.recv(), Ok("passes on"));
-        let permit = pool.permit().unwrap();
-        spawn(&pool, move || {
-            drop(permit);
-            tell.send("the next").unwrap();
-        });
+        spawn(&pool, move || tell.send("the next").unwrap());
         assert_eq!(told.recv(), Ok("the next"));
         assert_eq!(pool.threads(), 2);
         drop(go);
@@ -199,21 +174,13 @@ mod tests {
 
     #[test]
     fn a_job_that_panics_ends_no_thread() {
-        let pool = Pool::new(1);
-        let permit = pool.permit().unwrap();
-        spawn(&pool, move || {
-            let _permit = permit;
-            panic!("a job panics, as this test asks");
-        });
+        let pool = Pool::default();
+        spawn(&pool, || panic!("a job panics, as this test asks"));
         let (tell, told) = mpsc::channel();
         while pool.shared.0.lock().idle == 0 {
             std::thread::yield_now();
         }
-        let permit = pool.permit().unwrap();
-        spawn(&pool, move || {
-            drop(permit);
-            tell.send(()).unwrap();
-        });
+        spawn(&pool, move || tell.send(()).unwrap());
         assert_eq!(told.recv(), Ok(()));
         assert_eq!(pool.threads(), 1);
     }
