@@ -78,8 +78,12 @@ static bool load(void) {
     return true;
 }
 
-/* Opens the lock of a path: in the lockspace with the longest path that it begins with. */
-static int open_lock(const char *path, clasp_locks_types_own_lock_t *lock) {
+/* What opens a name in a lockspace, with an argument of its own. */
+typedef bool opener(clasp_locks_types_borrow_lockspace_t, clasp_locks_string_t *, void *opened,
+                    error_code *);
+
+/* Opens what a path names: in the lockspace with the longest path that it begins with. */
+static int open_path(const char *path, opener *open, void *opened) {
     if (!load()) return -1;
     char *directory = *path == '/' ? strdup("") : getcwd(NULL, 0);
     if (!directory) return -1;
@@ -107,14 +111,18 @@ static int open_lock(const char *path, clasp_locks_types_own_lock_t *lock) {
         const char *rest = full + prefix + (full[prefix] == '/');
         clasp_locks_string_t name = {(uint8_t *)rest, strlen(rest)};
         error_code error;
-        bool opened = clasp_locks_types_method_lockspace_open(
-            clasp_locks_types_borrow_lockspace(best->handle), &name, lock, &error);
-        result = opened ? 0 : fail(&error, false);
+        bool done = open(clasp_locks_types_borrow_lockspace(best->handle), &name, opened, &error);
+        result = done ? 0 : fail(&error, false);
     } else {
         errno = ENOTSUP;
     }
     free(full);
     return result;
+}
+
+static bool open_lock(clasp_locks_types_borrow_lockspace_t space, clasp_locks_string_t *name,
+                      void *opened, error_code *error) {
+    return clasp_locks_types_method_lockspace_open(space, name, opened, error);
 }
 
 clasp_guard clasp_acquire(const char *path, enum clasp_mode mode, int64_t timeout) {
@@ -123,7 +131,7 @@ clasp_guard clasp_acquire(const char *path, enum clasp_mode mode, int64_t timeou
         return -1;
     }
     clasp_locks_types_own_lock_t lock;
-    if (open_lock(path, &lock) != 0) return -1;
+    if (open_path(path, open_lock, &lock) != 0) return -1;
     clasp_locks_types_borrow_lock_t borrowed = clasp_locks_types_borrow_lock(lock);
     clasp_locks_types_option_own_guard_t granted = {.is_some = true};
     error_code error;
@@ -202,4 +210,93 @@ int clasp_touch(clasp_guard guard) {
     error_code error;
     if (!held(guard, &borrowed)) return -1;
     return clasp_locks_types_method_guard_touch(borrowed, &error) ? 0 : fail(&error, false);
+}
+
+struct semaphore {
+    uint32_t permits;
+    clasp_locks_semaphores_own_semaphore_t handle;
+};
+
+static bool open_semaphore(clasp_locks_types_borrow_lockspace_t space, clasp_locks_string_t *name,
+                           void *opened, error_code *error) {
+    struct semaphore *to = opened;
+    return clasp_locks_semaphores_static_semaphore_open(space, name, to->permits, &to->handle,
+                                                        error);
+}
+
+clasp_permit clasp_acquire_permits(const char *path, uint32_t permits, uint32_t count,
+                                   int64_t timeout) {
+    struct semaphore semaphore = {.permits = permits};
+    if (open_path(path, open_semaphore, &semaphore) != 0) return -1;
+    clasp_locks_semaphores_borrow_semaphore_t borrowed =
+        clasp_locks_semaphores_borrow_semaphore(semaphore.handle);
+    clasp_locks_semaphores_option_own_permit_t granted = {.is_some = true};
+    error_code error;
+    bool done;
+    if (timeout == 0) {
+        done = clasp_locks_semaphores_method_semaphore_try_acquire(borrowed, count, &granted,
+                                                                   &error);
+    } else {
+        clasp_locks_semaphores_duration_t limit = timeout;
+        done = clasp_locks_semaphores_method_semaphore_acquire(
+            borrowed, count, timeout < 0 ? NULL : &limit, &granted.val, &error);
+    }
+    clasp_locks_semaphores_semaphore_drop_own(semaphore.handle);
+    if (!done) return fail(&error, timeout != 0);
+    if (!granted.is_some) {
+        errno = EWOULDBLOCK;
+        return -1;
+    }
+    return granted.val.__handle;
+}
+
+/* The permits as the bindings take them. */
+static bool held_permit(clasp_permit permit, clasp_locks_semaphores_borrow_permit_t *to) {
+    if (permit <= 0) {
+        errno = EBADF;
+        return false;
+    }
+    *to = clasp_locks_semaphores_borrow_permit((clasp_locks_semaphores_own_permit_t){permit});
+    return true;
+}
+
+int clasp_permit_numbers(clasp_permit permit, uint32_t *numbers, int room) {
+    clasp_locks_semaphores_borrow_permit_t borrowed;
+    if (!held_permit(permit, &borrowed)) return -1;
+    clasp_locks_list_u32_t list;
+    clasp_locks_semaphores_method_permit_numbers(borrowed, &list);
+    int count = (int)list.len;
+    for (int each = 0; each < count && each < room; each++) numbers[each] = list.ptr[each];
+    clasp_locks_list_u32_free(&list);
+    return count;
+}
+
+int clasp_permit_number(clasp_permit permit) {
+    uint32_t number;
+    return clasp_permit_numbers(permit, &number, 1) < 0 ? -1 : (int)number;
+}
+
+int clasp_permit_release(clasp_permit permit) {
+    if (permit <= 0) {
+        errno = EBADF;
+        return -1;
+    }
+    error_code error;
+    clasp_locks_semaphores_own_permit_t own = {permit};
+    return clasp_locks_semaphores_static_permit_release(own, &error) ? 0 : fail(&error, false);
+}
+
+int clasp_permit_check(clasp_permit permit) {
+    clasp_locks_semaphores_borrow_permit_t borrowed;
+    error_code error;
+    if (!held_permit(permit, &borrowed)) return -1;
+    return clasp_locks_semaphores_method_permit_check(borrowed, &error) ? 0 : fail(&error, false);
+}
+
+int clasp_permit_fencing_token(clasp_permit permit, uint64_t *token) {
+    clasp_locks_semaphores_borrow_permit_t borrowed;
+    error_code error;
+    if (!held_permit(permit, &borrowed)) return -1;
+    bool done = clasp_locks_semaphores_method_permit_fencing_token(borrowed, token, &error);
+    return done ? 0 : fail(&error, false);
 }

@@ -7,11 +7,12 @@
  *
  * Functions that fail return -1 and set errno:
  *
- *     EWOULDBLOCK  the lock is taken, and the timeout is 0
- *     ETIMEDOUT    the lock was not free in time
- *     EDEADLK      the program would wait for a lock that it holds itself
+ *     EWOULDBLOCK  the lock is taken, or too few permits are free, and the timeout is 0
+ *     ETIMEDOUT    the lock, or the permits, were not free in time
+ *     EDEADLK      the program would wait for what it holds itself
  *     ENOLCK       the program has as many locks as the host allows, or the host cannot lock now
- *     ENOTSUP      the host has granted no locks for this path, or cannot do this
+ *     ENOTSUP      the host has granted no locks for this path, or cannot do this; the file is in use
+ *                  as another kind of lock, or with another number of permits
  *     EPERM        the host, or its user, may not do this
  *     EROFS        the host has granted the directory for reading only
  *     ENOENT       a directory of the path is missing, or the file, which the host may not create
@@ -19,7 +20,7 @@
  *     EINVAL       the path leads to no regular file, or cannot be the name of a lock
  *     ESTALE       another file was given the name of the lock
  *     EOWNERDEAD   the lock was lost, as one on a server can be
- *     EBADF        the guard is not greater than 0
+ *     EBADF        the guard, or the permit, is not greater than 0
  *     EIO          anything else
  *
  * A guard that was released must not be used again: the host ends a program that uses a handle which
@@ -75,6 +76,42 @@ static inline void clasp_scope_end(clasp_guard *guard) {
 
 /* Before a variable: its lock is released at the end of the block, by `return` and `goto` too. */
 #define clasp_scoped __attribute__((cleanup(clasp_scope_end)))
+
+/* Permits of a semaphore that are held, as a number greater than 0: the handle of the resource
+ * `permit` of `clasp:locks/semaphores`. */
+typedef int32_t clasp_permit;
+
+/* Takes `count` permits, all at once, of the semaphore that is the file of this path and has `permits`
+ * permits, from 1 to 64. It waits for them for `timeout` nanoseconds. All programs that use the
+ * semaphore must give the same number of permits. */
+clasp_permit clasp_acquire_permits(const char *path, uint32_t permits, uint32_t count,
+                                   int64_t timeout);
+
+/* The number of a permit, from 0; of several permits the least. No two holders have the same number at
+ * the same time. */
+int clasp_permit_number(clasp_permit permit);
+
+/* Writes the numbers of the permits to `numbers`, in ascending order, but no more than `room` of them.
+ * Returns how many permits there are. */
+int clasp_permit_numbers(clasp_permit permit, uint32_t *numbers, int room);
+
+/* Releases permits. They are gone, whatever the result. */
+int clasp_permit_release(clasp_permit permit);
+
+/* Fails if the permits were lost, or the file replaced. */
+int clasp_permit_check(clasp_permit permit);
+
+/* Writes a number that is greater than the one of any earlier holder of one of these permits. Fails
+ * with ENOTSUP for files, whose permits cannot be lost. */
+int clasp_permit_fencing_token(clasp_permit permit, uint64_t *token);
+
+static inline void clasp_permit_scope_end(clasp_permit *permit) {
+    if (*permit > 0) clasp_permit_release(*permit);
+    *permit = -1;
+}
+
+/* Before a variable: its permits are released at the end of the block. */
+#define clasp_permit_scoped __attribute__((cleanup(clasp_permit_scope_end)))
 
 #ifdef __cplusplus
 }

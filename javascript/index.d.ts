@@ -68,3 +68,54 @@ export function acquire(path: string, options?: { mode?: LockMode; timeout?: num
 
 /** Takes a lock if it is free, and returns null otherwise. */
 export function tryAcquire(path: string, options?: { mode?: LockMode }): Lock | null;
+
+/**
+ * Permits of a semaphore, which are held until they are released, as a `Lock` is. Its functions throw
+ * `LockError`.
+ */
+export class Permit {
+  private constructor();
+  /** The path of the semaphore. */
+  readonly name: string;
+  /** The numbers of the permits, from zero, in ascending order. No two holders have the same one. */
+  readonly numbers: number[];
+  /** The least of `numbers`. */
+  readonly number: number;
+  /** Whether `release` was not called yet. */
+  readonly held: boolean;
+  /** Throws if the permits were lost, as those on a server can be, or the file was replaced. */
+  check(): void;
+  /** A number greater than the one of any earlier holder of one of these permits. */
+  fencingToken(): number;
+  /** Releases the permits in any case, and throws as `check` does. A second call does nothing. */
+  release(): void;
+  /** For `using`: releases the permits, and throws nothing. */
+  [Symbol.dispose](): void;
+}
+
+/** How many permits are taken, all at once: 1 if it is missing. */
+export interface PermitOptions {
+  count?: number;
+}
+
+/**
+ * At most so many holders at a time, among all programs that open this path with the same number of
+ * permits, from 1 to 64. Requests are served in the order in which they came.
+ */
+export class Semaphore {
+  constructor(path: string, permits: number);
+  readonly name: string;
+  readonly permits: number;
+
+  /**
+   * Takes permits. The whole component waits.
+   *
+   * @param options.timeout the longest wait in milliseconds; without it, what the host allows
+   * @throws LockError with the code `timeout` if they were not free in time, and with `deadlock` if
+   *   the component itself has so many permits that fewer than `count` are left
+   */
+  acquire(options?: PermitOptions & { timeout?: number }): Permit;
+
+  /** Takes permits if so many are free and nobody waits for them, and returns null otherwise. */
+  tryAcquire(options?: PermitOptions): Permit | null;
+}

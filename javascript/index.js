@@ -2,6 +2,7 @@
 // `clasp-locks/web` has locks that are awaited.
 
 import preopens from "clasp:locks/preopens@0.2.0";
+import semaphores from "clasp:locks/semaphores@0.2.0";
 import types from "clasp:locks/types@0.2.0";
 
 /** A request that failed. */
@@ -14,8 +15,8 @@ export class LockError extends Error {
 }
 
 const MESSAGES = {
-  timeout: "the lock was not free in time",
-  deadlock: "the component would wait for a lock that it holds itself",
+  timeout: "it was not free in time",
+  deadlock: "the component would wait for what it holds itself",
   access: "the host's user may not open the file",
   "read-only": "the host granted the directory for reading only",
   "not-permitted": "the host has not granted this",
@@ -23,6 +24,7 @@ const MESSAGES = {
   "invalid-name": "this cannot be the name of a lock",
   "is-directory": "this is a directory",
   "not-a-file": "this is no regular file",
+  "family-mismatch": "the file is in use as another kind of lock, or with another number of permits",
   quota: "the component has as many locks as the host allows",
   unsupported: "the host cannot do this",
   closed: "the host has withdrawn the locks",
@@ -46,25 +48,15 @@ export function lockError(path, failure) {
   return new LockError(code, path, MESSAGES[code] ?? `the host answers "${code}"`);
 }
 
-/** A lock that is held until it is released. */
-export class Lock {
+// What a holder has until it is released: a guard of a lock, or permits of a semaphore.
+class Held {
   #guard;
+  #release;
 
-  constructor(name, guard) {
+  constructor(name, guard, release) {
     this.name = name;
     this.#guard = guard;
-  }
-
-  #held() {
-    if (this.#guard === null) {
-      throw new LockError("closed", this.name, "the lock was released before");
-    }
-    return this.#guard;
-  }
-
-  /** "exclusive" or "shared". */
-  get mode() {
-    return this.#held().mode();
+    this.#release = release;
   }
 
   /** Whether `release` was not called yet. */
@@ -72,38 +64,29 @@ export class Lock {
     return this.#guard !== null;
   }
 
-  /** Fails if the lock was lost, as one on a server can be. */
+  // Calls a method of the guard.
+  static call(held, run) {
+    if (held.#guard === null) throw new LockError("closed", held.name, "it was released before");
+    return call(held.name, () => run(held.#guard));
+  }
+
+  /** Fails if it was lost, as a lock on a server can be. */
   check() {
-    call(this.name, () => this.#held().check());
-  }
-
-  /** Makes an exclusive lock shared, without a release in between. */
-  downgrade() {
-    call(this.name, () => this.#held().downgrade());
-  }
-
-  /** Makes a shared lock exclusive, if nobody else holds it; says whether it did. */
-  tryUpgrade() {
-    return call(this.name, () => this.#held().tryUpgrade());
+    Held.call(this, (guard) => guard.check());
   }
 
   /** A number greater than every one that an earlier holder has got. */
   fencingToken() {
-    return call(this.name, () => this.#held().fencingToken());
+    return Held.call(this, (guard) => guard.fencingToken());
   }
 
-  /** Sets the time of the lock file to now. */
-  touch() {
-    call(this.name, () => this.#held().touch());
-  }
-
-  /** Releases the lock in any case, and fails as `check` does. A second call does nothing. */
+  /** Releases it in any case, and fails as `check` does. A second call does nothing. */
   release() {
     const guard = this.#taken();
-    if (guard !== null) call(this.name, () => types.Guard.release(guard));
+    if (guard !== null) call(this.name, () => this.#release(guard));
   }
 
-  /** Releases the lock, and tells nothing: an error would hide the one that left the block. */
+  /** Releases it, and tells nothing: an error would hide the one that left the block. */
   [Symbol.dispose]() {
     this.#taken()?.[Symbol.dispose]();
   }
@@ -112,6 +95,53 @@ export class Lock {
     const guard = this.#guard;
     this.#guard = null;
     return guard;
+  }
+}
+
+/** A lock that is held until it is released. */
+export class Lock extends Held {
+  constructor(name, guard) {
+    super(name, guard, types.Guard.release);
+  }
+
+  /** "exclusive" or "shared". */
+  get mode() {
+    return Held.call(this, (guard) => guard.mode());
+  }
+
+  /** Makes an exclusive lock shared, without a release in between. */
+  downgrade() {
+    Held.call(this, (guard) => guard.downgrade());
+  }
+
+  /** Makes a shared lock exclusive, if nobody else holds it; says whether it did. */
+  tryUpgrade() {
+    return Held.call(this, (guard) => guard.tryUpgrade());
+  }
+
+  /** Sets the time of the lock file to now. */
+  touch() {
+    Held.call(this, (guard) => guard.touch());
+  }
+}
+
+/** Permits of a semaphore, which are held until they are released. */
+export class Permit extends Held {
+  #numbers;
+
+  constructor(name, permit) {
+    super(name, permit, semaphores.Permit.release);
+    this.#numbers = Array.from(permit.numbers());
+  }
+
+  /** The numbers of the permits, from zero, in ascending order. */
+  get numbers() {
+    return [...this.#numbers];
+  }
+
+  /** The least of `numbers`. */
+  get number() {
+    return this.#numbers[0];
   }
 }
 
@@ -127,6 +157,40 @@ export function tryAcquire(path, { mode = "exclusive" } = {}) {
   using lock = open(path, mode);
   const guard = call(path, () => lock.tryAcquire(mode));
   return guard === null ? null : new Lock(path, guard);
+}
+
+/** At most so many holders at a time, among all programs. */
+export class Semaphore {
+  constructor(path, permits) {
+    this.name = String(path);
+    this.permits = wholeNumber(permits, "the number of permits");
+  }
+
+  /** Takes permits, and waits for them as long as `timeout` says, in milliseconds. */
+  acquire({ count = 1, timeout } = {}) {
+    const limit = nanoseconds(timeout);
+    using semaphore = openSemaphore(this, count);
+    return new Permit(this.name, call(this.name, () => semaphore.acquire(count, limit)));
+  }
+
+  /** Takes permits if so many are free and nobody waits, and returns null otherwise. */
+  tryAcquire({ count = 1 } = {}) {
+    using semaphore = openSemaphore(this, count);
+    const permit = call(this.name, () => semaphore.tryAcquire(count));
+    return permit === null ? null : new Permit(this.name, permit);
+  }
+}
+
+/** Opens a semaphore of the interface, for a request for so many permits. */
+export function openSemaphore({ name: path, permits }, count) {
+  wholeNumber(count, "the count");
+  const [space, name] = lockspace(path);
+  return call(path, () => semaphores.Semaphore.open(space, name, permits));
+}
+
+function wholeNumber(number, what) {
+  if (Number.isInteger(number) && number >= 0 && number < 2 ** 32) return number;
+  throw new TypeError(`${what} is a whole number, not ${String(number)}`);
 }
 
 /** Opens a lock of the interface, for a request of this mode. */

@@ -52,3 +52,44 @@ export interface LockManager {
 }
 
 export const locks: LockManager;
+
+/** What the callback of a semaphore gets. */
+export interface PermitInfo {
+  readonly name: string;
+  /** The least of `numbers`. */
+  readonly number: number;
+  /** The numbers of the permits, from zero, in ascending order. */
+  readonly numbers: readonly number[];
+}
+
+export interface PermitOptions {
+  /** How many permits are taken, all at once: 1 if it is missing. */
+  count?: number;
+  /** Calls the callback with null, instead of waiting, if too few are free. */
+  ifAvailable?: boolean;
+  /** Ends the wait. It has no effect once the permits are held. */
+  signal?: Signal;
+  /** The longest wait in milliseconds. */
+  timeout?: number;
+}
+
+/**
+ * At most so many holders at a time, among all programs that open this path with the same number of
+ * permits, from 1 to 64. Browsers have no such class.
+ */
+export class Semaphore {
+  constructor(path: string, permits: number);
+  readonly name: string;
+  readonly permits: number;
+
+  /**
+   * Runs the callback with permits, and releases them when the promise that the callback returns is
+   * settled. Resolves to what the callback returns, and rejects as `locks.request` does.
+   */
+  request<T>(callback: (permit: PermitInfo) => T): Promise<Awaited<T>>;
+  request<T>(
+    options: PermitOptions & { ifAvailable: true },
+    callback: (permit: PermitInfo | null) => T,
+  ): Promise<Awaited<T>>;
+  request<T>(options: PermitOptions, callback: (permit: PermitInfo) => T): Promise<Awaited<T>>;
+}

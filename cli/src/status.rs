@@ -30,6 +30,8 @@ order in which they will get the lock. Each user has an order of its own; root s
 users, one after the other. For hosts that were started with --order-dir, pass the same \
 directory.
 
+A permit of a semaphore on a file is a lock on one byte, whose number is that of the permit.
+
 Of locks on etcd it shows the hosts, with the name of their machine and the number of their \
 process, as the servers list them. A host that was killed is listed until its lease expires. \
 CLASP_ETCD_USER and CLASP_ETCD_PASSWORD or CLASP_ETCD_PASSWORD_FILE are used as by `clasp run`; \
@@ -75,6 +77,7 @@ struct ClusterRow {
 /// A host in a cluster.
 #[derive(Serialize)]
 struct Host {
+    /// The mode of a lock, or the numbers of permits.
     mode: String,
     host: String,
 }
@@ -274,7 +277,7 @@ fn look_at_cluster(address: &Path) -> Result<Vec<ClusterRow>> {
     let hosts = |requests: Vec<clasp_etcd::Request>| {
         let requests = requests.into_iter();
         let host = |request: clasp_etcd::Request| Host {
-            mode: request.mode.to_string(),
+            mode: request.what.to_string(),
             host: request.host,
         };
         requests.map(host).collect()
@@ -320,6 +323,7 @@ fn held(holds: &[Hold]) -> Vec<String> {
         let holder = format!("{:<10} {process}", hold.mode.to_string());
         let how = match hold.end {
             _ if hold.is_whole_file() => hold.kind.to_string(),
+            Some(end) if end == hold.start => format!("{}, byte {end}", hold.kind),
             Some(end) => format!("{}, bytes {} to {end}", hold.kind, hold.start),
             None => format!("{}, bytes from {}", hold.kind, hold.start),
         };

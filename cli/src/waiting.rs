@@ -99,7 +99,7 @@ impl Settings {
                 }
                 Ok(step) => {
                     let same =
-                        |(wait, _): &(Step, _)| wait.lock == step.lock && wait.mode == step.mode;
+                        |(wait, _): &(Step, _)| wait.lock == step.lock && wait.what == step.what;
                     if let Some(at) = waits.iter().position(same) {
                         waits.swap_remove(at);
                     }
@@ -133,8 +133,8 @@ impl Settings {
             .unused_bound
             .map(|option| format!("; {option} bounds the wait"));
         format!(
-            "waiting for the {} lock on {}{}{}",
-            wait.mode,
+            "waiting for {} {}{}{}",
+            wait.what,
             output::path(&path),
             holders.unwrap_or_default(),
             bound.unwrap_or_default()
@@ -146,7 +146,8 @@ impl Settings {
 struct Step {
     begins: bool,
     lock: String,
-    mode: String,
+    /// What is waited for, before the name of the file.
+    what: String,
     /// The identity of the lock, as the engine writes it.
     id: String,
 }
@@ -169,11 +170,16 @@ impl<S: Subscriber> Layer<S> for Messages {
             }
             sender
         });
-        let Fields { lock, mode, id, .. } = fields;
+        let what = match fields.permits {
+            None => format!("the {} lock on", fields.mode),
+            Some(1) => "a permit of the semaphore".into(),
+            Some(count) => format!("{count} permits of the semaphore"),
+        };
+        let Fields { lock, id, .. } = fields;
         let step = Step {
             begins,
             lock,
-            mode,
+            what,
             id,
         };
         // If the thread could not be started, nothing is told.
@@ -187,10 +193,17 @@ struct Fields {
     message: String,
     lock: String,
     mode: String,
+    permits: Option<u64>,
     id: String,
 }
 
 impl Visit for Fields {
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        if field.name() == "permits" {
+            self.permits = Some(value);
+        }
+    }
+
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         match field.name() {
             "message" => self.message = format!("{value:?}"),

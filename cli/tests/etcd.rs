@@ -110,6 +110,39 @@ fn commands_lock_on_a_cluster_and_status_lists_them() {
     assert_eq!(text, "no lock is held there\n");
 }
 
+#[test]
+fn commands_have_permits_on_a_cluster_and_status_lists_them() {
+    if !there_is_etcd() {
+        return;
+    }
+    let cluster = LocalCluster::start(1).expect("a cluster");
+    let address = cluster.address("/locks").to_string() + "/jobs.sem";
+    let permits = ["--permits", "2"];
+    let one = Held::lock(&permits, Path::new(&address));
+    let two = Held::lock(&permits, Path::new(&address));
+    let mut tries = clasp();
+    tries
+        .arg("lock")
+        .args(permits)
+        .args(["-n", &address, "true"]);
+    assert_eq!(ended(&mut tries).0, Some(1));
+    let mut waits = clasp();
+    waits.arg("lock").args(permits).args([&address, "true"]);
+    let mut waits = waits.stdin(Stdio::null()).spawn().unwrap();
+    eventually("a request in line", || {
+        status(&address)["clusters"][0]["queue"]
+            .as_array()
+            .is_some_and(|queue| queue.len() == 1)
+    });
+    let report = status(&address);
+    let holders = report["clusters"][0]["holders"].as_array().unwrap();
+    let modes: Vec<_> = holders.iter().map(|holder| &holder["mode"]).collect();
+    assert_eq!(modes, ["permit 0", "permit 1"], "{report}");
+    assert_eq!(one.end(), Some(0));
+    assert!(waits.wait().unwrap().success());
+    assert_eq!(two.end(), Some(0));
+}
+
 /// Both end at once when their locks are lost, because somebody revokes the lease.
 #[test]
 fn a_lost_lock_ends_the_command() {

@@ -601,3 +601,84 @@ fn clean_splits_no_lock_among_hosts() {
     }
     assert_eq!(fs::read_to_string(&count).unwrap().trim(), "120");
 }
+
+#[test]
+fn at_most_so_many_commands_have_permits() {
+    let (_directory, file) = directory();
+    let permits = ["--permits", "3"];
+    let show = ["sh", "-c", "echo $CLASP_PERMIT"];
+    let one = Held::lock(&permits, &file);
+    let show_two = [&permits[..], &["--count", "2"]].concat();
+    assert_eq!(lock(&show_two, &file, &show).1, "1 2\n");
+    let two = Held::lock(&show_two, &file);
+    let (code, _, told) = lock(
+        &[&permits[..], &["-n", "--verbose"]].concat(),
+        &file,
+        &["true"],
+    );
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("too few free permits"), "{told}");
+    assert_eq!(
+        lock(&[&permits[..], &["-w", "0.05"]].concat(), &file, &show).0,
+        Some(1)
+    );
+
+    // A command that is killed gives its permit back.
+    let mut waits = clasp();
+    waits.arg("lock").args(permits).arg("--verbose").arg(&file);
+    let waits = waits
+        .args(["--", "sh", "-c", "echo $CLASP_PERMIT"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    eventually("a wait", || {
+        ids(&status(&file), "queue") == [u64::from(waits.id())]
+    });
+    let report = status(&file);
+    let holders = report["files"][0]["holders"].as_array().unwrap().iter();
+    let mut bytes: Vec<_> = holders.map(|hold| [&hold["start"], &hold["end"]]).collect();
+    bytes.sort_unstable_by_key(|[start, _]| start.as_u64());
+    assert_eq!(bytes, [[0, 0], [1, 2]]);
+    let (_, text, _) = ended(clasp().arg("status").arg(&file));
+    assert!(text.contains("byte 0)"), "{text}");
+    drop(two);
+    let output = waits.wait_with_output().unwrap();
+    let (out, told) = (
+        String::from_utf8(output.stdout).unwrap(),
+        String::from_utf8(output.stderr).unwrap(),
+    );
+    assert!(["1\n", "2\n"].contains(&out.as_str()), "{out}");
+    assert!(
+        told.contains("waiting for a permit of the semaphore"),
+        "{told}"
+    );
+    assert!(told.contains("getting permit"), "{told}");
+    assert_eq!(one.end(), Some(0));
+}
+
+#[test]
+fn wrong_numbers_of_permits_are_told() {
+    let (_directory, file) = directory();
+    for (options, told) in [
+        (&["--permits", "0"][..], "1..=64"),
+        (&["--permits", "65"], "1..=64"),
+        (&["--count", "2"], "--permits"),
+        (&["--permits", "2", "--shared"], "--shared"),
+        (&["--permits", "2", "--no-fork"], "--no-fork"),
+        (&["--permits", "2", "--family", "flock"], "--family"),
+    ] {
+        let (code, _, text) = lock(options, &file, &["true"]);
+        assert_eq!(code, Some(2), "{text}");
+        assert!(text.contains(told), "{text}");
+    }
+    for (options, told) in [
+        (&["--permits", "2", "--count", "3"][..], "3 permits"),
+        (&["--permits", "2", "--count", "0"], "0 permits"),
+    ] {
+        let (code, _, text) = lock(options, &file, &["true"]);
+        assert_eq!(code, Some(71), "{text}");
+        assert!(text.contains(told), "{text}");
+    }
+}

@@ -113,6 +113,9 @@
 //! | `@locked` | none: put a [`ReaderWriterLock`] or `async_lock::Mutex` into the type and lock it |
 //! | `try_lock(lock)` | the `try_` methods, which return an `Option` |
 //!
+//! `fasteners` has no semaphore between processes; here it is [`InterProcessSemaphore`], with the
+//! attribute [`#[interprocess_limited(path, permits = 4)]`](macro@interprocess_limited).
+//!
 //! What differs from `fasteners`, on purpose: two handles, threads or tasks of one
 //! process exclude each other; acquiring a lock that is already held returns an error
 //! instead of hanging; all paths to one file are one lock; waiters are woken, in the
@@ -139,14 +142,16 @@ mod path;
 mod periodic;
 mod process_lock;
 mod process_rw_lock;
+mod process_semaphore;
 mod raw;
+mod raw_permit;
 #[cfg(feature = "async")]
 mod request;
 mod task_rw_lock;
 
 pub use clasp_guest_macros::{
-    interprocess_locked, interprocess_read_locked, interprocess_write_locked, read_locked,
-    write_locked,
+    interprocess_limited, interprocess_locked, interprocess_read_locked, interprocess_write_locked,
+    read_locked, write_locked,
 };
 pub use error::{Error, ErrorKind, NotConverted};
 pub use locked_file::LockedFile;
@@ -155,6 +160,7 @@ pub use process_lock::{InterProcessGuard, InterProcessLock};
 pub use process_rw_lock::{
     InterProcessReadGuard, InterProcessReaderWriterLock, InterProcessWriteGuard,
 };
+pub use process_semaphore::{InterProcessPermit, InterProcessSemaphore};
 #[cfg(feature = "async")]
 pub use request::Request;
 pub use task_rw_lock::{ReadGuard, ReaderWriterLock, WriteGuard};

@@ -24,17 +24,28 @@ pub(crate) struct RawGuard {
     guard: backend::Guard,
 }
 
+/// The path as text, which is what a host takes.
+pub(crate) fn checked(path: &Path) -> Result<Arc<str>, Error> {
+    match path.to_str() {
+        Some(text) if !text.is_empty() => Ok(text.into()),
+        _ => {
+            let shown = path.to_string_lossy().into();
+            Err(Error::new(&shown, ErrorKind::InvalidName))
+        }
+    }
+}
+
+/// Creates the directories of a path that are missing.
+pub(crate) fn create_parents(path: &Path) -> Result<(), Error> {
+    let parent = path.parent().unwrap_or(Path::new(""));
+    let created = fs::create_dir_all(parent);
+    created.map_err(|error| Error::new(&path.to_string_lossy().into(), error))
+}
+
 impl RawLock {
     pub(crate) fn open(path: &Path) -> Result<RawLock, Error> {
-        let Some(text) = path.to_str() else {
-            let shown = path.to_string_lossy().into();
-            return Err(Error::new(&shown, ErrorKind::InvalidName));
-        };
-        let path: Arc<str> = text.into();
-        if text.is_empty() {
-            return Err(Error::new(&path, ErrorKind::InvalidName));
-        }
-        match backend::Lock::open(text) {
+        let path = checked(path)?;
+        match backend::Lock::open(&path) {
             Ok(lock) => Ok(RawLock { path, lock }),
             Err(cause) => Err(Error::new(&path, cause)),
         }
@@ -42,11 +53,8 @@ impl RawLock {
 
     /// Opens a lock and creates the directories of its path.
     pub(crate) fn create_dirs(path: &Path) -> Result<RawLock, Error> {
-        let parent = path.parent().unwrap_or(Path::new(""));
-        match fs::create_dir_all(parent) {
-            Ok(()) => RawLock::open(path),
-            Err(error) => Err(Error::new(&path.to_string_lossy().into(), error)),
-        }
+        create_parents(path)?;
+        RawLock::open(path)
     }
 
     pub(crate) fn path(&self) -> &Path {

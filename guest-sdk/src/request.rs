@@ -3,10 +3,11 @@
 use crate::{
     Error,
     raw::{RawGuard, RawRequest},
+    raw_permit::{RawPermit, RawPermitRequest},
 };
 use std::fmt;
 
-/// A request for a lock that was started; `G` is its guard.
+/// A request for a lock, or for permits of a semaphore, that was started; `G` is its guard.
 ///
 /// Dropping it withdraws the request. If the lock was granted meanwhile, it is
 /// released.
@@ -15,21 +16,29 @@ use std::fmt;
 /// next request gets the lock. The first keeps its place in the queue, and is served again
 /// once it is polled.
 #[must_use = "dropping the request withdraws it"]
-pub struct Request<G> {
-    request: RawRequest,
-    guard: fn(RawGuard) -> G,
+pub struct Request<G>(Started<G>);
+
+enum Started<G> {
+    Lock(RawRequest, fn(RawGuard) -> G),
+    Permits(RawPermitRequest, fn(RawPermit) -> G),
 }
 
 impl<G> Request<G> {
     pub(crate) fn new(request: RawRequest, guard: fn(RawGuard) -> G) -> Request<G> {
-        Request { request, guard }
+        Request(Started::Lock(request, guard))
+    }
+
+    pub(crate) fn of_permits(request: RawPermitRequest, permit: fn(RawPermit) -> G) -> Request<G> {
+        Request(Started::Permits(request, permit))
     }
 
     /// `None` while the request waits. Then its outcome, once; each later call fails with
     /// [`Other`](crate::ErrorKind::Other).
     pub fn get(&mut self) -> Option<Result<G, Error>> {
-        let outcome = self.request.get()?;
-        Some(outcome.map(self.guard))
+        Some(match &mut self.0 {
+            Started::Lock(request, guard) => request.get()?.map(*guard),
+            Started::Permits(request, guard) => request.get()?.map(*guard),
+        })
     }
 
     /// A pollable that is ready once [`get`](Self::get) has an answer. It may outlive
@@ -39,7 +48,10 @@ impl<G> Request<G> {
     /// [`Quota`](crate::ErrorKind::Quota) if the host has no room for it.
     #[cfg(target_family = "wasm")]
     pub fn pollable(&self) -> Result<wasip2::io::poll::Pollable, Error> {
-        self.request.pollable()
+        match &self.0 {
+            Started::Lock(request, _) => request.pollable(),
+            Started::Permits(request, _) => request.pollable(),
+        }
     }
 
     /// Waits for the outcome while other tasks go on.
@@ -47,8 +59,11 @@ impl<G> Request<G> {
     /// # Errors
     /// As the call that started the request.
     #[cfg(feature = "wstd")]
-    pub async fn wait(mut self) -> Result<G, Error> {
-        self.request.wait().await.map(self.guard)
+    pub async fn wait(self) -> Result<G, Error> {
+        match self.0 {
+            Started::Lock(mut request, guard) => request.wait().await.map(guard),
+            Started::Permits(mut request, guard) => request.wait().await.map(guard),
+        }
     }
 }
 

@@ -3,8 +3,8 @@
 
 use clasp_guest::{
     Error, ErrorKind,
-    aio::{InterProcessLock, InterProcessReaderWriterLock},
-    interprocess_locked, interprocess_read_locked, interprocess_write_locked,
+    aio::{InterProcessLock, InterProcessReaderWriterLock, InterProcessSemaphore},
+    interprocess_limited, interprocess_locked, interprocess_read_locked, interprocess_write_locked,
 };
 use futures::{
     FutureExt,
@@ -191,5 +191,49 @@ fn an_error_says_what_is_wrong() {
         InterProcessLock::create_dirs(&missing).await.unwrap();
         let error = InterProcessLock::new("").await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidName);
+    });
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn permits_are_counted_among_tasks() {
+    in_directory(async |path| {
+        let semaphore = InterProcessSemaphore::new(path, 2).await?;
+        assert_eq!((semaphore.path(), semaphore.permits()), (path, 2));
+        let one = semaphore.acquire().await?;
+        assert_eq!((one.path(), one.number()), (path, 0));
+        one.check().await?;
+        let late = semaphore.acquire_many_timeout(2, SOON).await.unwrap_err();
+        assert_eq!(late.kind(), ErrorKind::Timeout);
+        assert!(semaphore.try_acquire_many(2).await?.is_none());
+        let mut both = pin!(semaphore.acquire_many(2));
+        assert!(both.as_mut().now_or_never().is_none());
+        // Who came later waits, though a permit is free.
+        assert!(semaphore.try_acquire().await?.is_none());
+        one.release().await?;
+        assert_eq!(both.await?.numbers(), [0, 1]);
+        assert_eq!(semaphore.with(async || 5).await?, 5);
+        semaphore.acquire_timeout(SOON).await?.release().await?;
+        let token = semaphore.acquire().await?.fencing_token().await;
+        assert_eq!(token.unwrap_err().kind(), ErrorKind::Unsupported);
+        Ok(())
+    });
+}
+
+#[interprocess_limited(path, permits = 1, timeout = SOON)]
+async fn limited(path: &Path) -> Result<bool, Error> {
+    let semaphore = InterProcessSemaphore::new(path, 1).await?;
+    Ok(semaphore.try_acquire().await?.is_some())
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_attribute_limits_tasks() {
+    in_directory(async |path| {
+        assert!(!limited(path).await?);
+        let semaphore = InterProcessSemaphore::new(path, 1).await?;
+        let _permit = semaphore.acquire().await?;
+        assert_eq!(limited(path).await.unwrap_err().kind(), ErrorKind::Timeout);
+        Ok(())
     });
 }

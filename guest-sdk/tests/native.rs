@@ -3,8 +3,8 @@
 #![allow(missing_docs, reason = "tests")]
 
 use clasp_guest::{
-    ErrorKind, InterProcessLock, InterProcessReaderWriterLock, LockedFile, Periodic,
-    interprocess_locked,
+    ErrorKind, InterProcessLock, InterProcessReaderWriterLock, InterProcessSemaphore, LockedFile,
+    Periodic, interprocess_limited, interprocess_locked,
 };
 use std::{
     fs::{self, File},
@@ -276,4 +276,97 @@ fn tasks_wait_for_locks() {
     }
     drop(writing);
     block_on(lock.write_async()).unwrap().release().unwrap();
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn permits_are_counted_among_threads() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("new/a.sem");
+    let missing = InterProcessSemaphore::new(&path, 3).unwrap_err();
+    assert_eq!(missing.kind(), ErrorKind::NoEntry);
+    let semaphore = InterProcessSemaphore::create_dirs(&path, 3).unwrap();
+    assert_eq!((semaphore.path(), semaphore.permits()), (path.as_path(), 3));
+    let two = semaphore.acquire_many(2).unwrap();
+    let one = semaphore.acquire().unwrap();
+    assert_eq!((two.numbers(), one.number()), (vec![0, 1], 2));
+    assert_eq!(one.path(), path);
+    one.check().unwrap();
+    assert!(semaphore.try_acquire().unwrap().is_none());
+    let refused = semaphore.acquire().unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Deadlock, "{refused}");
+    let none = semaphore.acquire_many(0).unwrap_err();
+    assert_eq!(none.kind(), ErrorKind::Unsupported, "{none}");
+    assert_eq!(
+        one.fencing_token().unwrap_err().kind(),
+        ErrorKind::Unsupported
+    );
+    thread::scope(|scope| {
+        let (send, receive) = mpsc::channel();
+        let other = scope.spawn({
+            let semaphore = &semaphore;
+            move || {
+                let late = semaphore.acquire_timeout(Duration::ZERO).unwrap_err();
+                assert_eq!(late.kind(), ErrorKind::Timeout);
+                send.send(()).unwrap();
+                // It outlives its thread.
+                semaphore.acquire_many(3).unwrap()
+            }
+        });
+        receive.recv().unwrap();
+        two.release().unwrap();
+        one.release().unwrap();
+        let all = other.join().unwrap();
+        assert_eq!(all.numbers(), [0, 1, 2]);
+        assert!(semaphore.try_acquire().unwrap().is_none());
+    });
+    let late = semaphore.acquire_many_timeout(3, Duration::from_secs(10));
+    assert_eq!(late.unwrap().numbers().len(), 3);
+    assert_eq!(semaphore.with(|| 5).unwrap(), 5);
+    let other = InterProcessSemaphore::new(&path, 4).unwrap_err();
+    assert_eq!(other.kind(), ErrorKind::FamilyMismatch);
+    let lock = InterProcessLock::new(&path).unwrap_err();
+    assert_eq!(lock.kind(), ErrorKind::FamilyMismatch);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_attribute_limits_how_many_run() {
+    #[interprocess_limited(path, permits = 2, timeout = Duration::ZERO)]
+    fn limited(path: &Path, inside: &mut dyn FnMut()) -> Result<(), clasp_guest::Error> {
+        inside();
+        Ok(())
+    }
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.sem");
+    let mut innermost = Vec::new();
+    limited(&path, &mut || {
+        limited(&path, &mut || {
+            let third = limited(&path, &mut || panic!("three run at a time"));
+            innermost.push(third.unwrap_err().kind());
+        })
+        .unwrap();
+    })
+    .unwrap();
+    assert_eq!(innermost, [ErrorKind::Timeout]);
+}
+
+#[cfg(all(target_os = "linux", feature = "wstd"))]
+#[test]
+fn tasks_wait_for_permits() {
+    use futures::executor::block_on;
+
+    let directory = tempfile::tempdir().unwrap();
+    let semaphore = InterProcessSemaphore::new(directory.path().join("a.sem"), 2).unwrap();
+    block_on(async {
+        let one = semaphore.acquire_async().await.unwrap();
+        let mut both = semaphore.start_acquire(2, None).unwrap();
+        assert!(both.get().is_none());
+        let late = semaphore.start_acquire(1, Some(Duration::from_millis(5)));
+        let late = late.unwrap().wait().await.unwrap_err();
+        assert_eq!(late.kind(), ErrorKind::Timeout);
+        drop(one);
+        assert_eq!(both.wait().await.unwrap().numbers(), [0, 1]);
+    });
 }

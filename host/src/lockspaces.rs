@@ -1,7 +1,7 @@
 //! The lockspaces of a guest, and what is opened in them, for all versions of the interface.
 
 use crate::{CallError, LocksCtxView, ctx::Granted};
-use clasp_engine::{Error, ErrorKind, Lock, RangeOwner};
+use clasp_engine::{Error, ErrorKind, Lock, RangeOwner, Semaphore};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use wasmtime::component::Resource;
 
@@ -49,6 +49,17 @@ impl LocksCtxView<'_> {
         Ok(self.ctx.owner.open_ranges(grant, name)?)
     }
 
+    pub(crate) fn open_semaphore(
+        &self,
+        space: &Resource<LockspaceResource>,
+        name: &str,
+        permits: u32,
+    ) -> Result<Semaphore, CallError> {
+        let grant = &self.granted(space)?.grant;
+        let permits = amount(permits);
+        Ok(self.ctx.owner.open_semaphore(grant, name, permits)?)
+    }
+
     fn granted(&self, space: &Resource<LockspaceResource>) -> Result<&Granted, CallError> {
         let granted = self.ctx.spaces.get(space.rep() as usize);
         granted.ok_or_else(|| {
@@ -56,6 +67,11 @@ impl LocksCtxView<'_> {
             Error::new(ErrorKind::NotPermitted, why).into()
         })
     }
+}
+
+/// A number of permits for the engine, which refuses it if it is too great.
+pub(crate) fn amount(permits: u32) -> u8 {
+    u8::try_from(permits).unwrap_or(u8::MAX)
 }
 
 /// The time since 1970. What is before that is long past in any case.

@@ -316,11 +316,44 @@ calls! {
     unlock_range / call_unlock_range(ranges: u32, start: u64, len: u64) -> Result<(), String>;
     test_range / call_test_range(ranges: u32, exclusive: bool, start: u64, len: u64) -> Result<Option<(bool, u64, u64)>, String>;
     drop_ranges / call_drop_ranges(ranges: u32) -> ();
+    open_semaphore / call_open_semaphore(path: &str, permits: u32) -> Result<u32, String>;
+    try_permits / call_try_permits(semaphore: u32, count: u32) -> Result<u32, String>;
+    acquire_permits / call_acquire_permits(semaphore: u32, count: u32, timeout_ms: Option<u32>) -> Result<u32, String>;
+    numbers / call_numbers(permit: u32) -> Vec<u32>;
+    check_permit / call_check_permit(permit: u32) -> Result<(), String>;
+    permit_token / call_permit_token(permit: u32) -> Result<u64, String>;
+    wait_for_permit_loss / call_wait_for_permit_loss(permit: u32) -> String;
+    release_permit / call_release_permit(permit: u32) -> Result<(), String>;
+    drop_permit / call_drop_permit(permit: u32) -> ();
     spaces / call_spaces() -> Vec<String>;
     increment / call_increment(path: &str) -> Result<u64, String>;
     write_file / call_write_file(path: &str, text: &str) -> Result<(), String>;
     change_dir / call_change_dir(path: &str) -> Result<(), String>;
     run_into_trap / call_trap() -> ();
+}
+
+/// Calls that only a guest of WASI 0.2 has.
+macro_rules! older_calls {
+    ($($name:ident / $call:ident ($($argument:ident: $kind:ty),*) -> $result:ty;)*) => {
+        impl Actor {
+            $(
+                /// See `wit/actor.wit`.
+                ///
+                /// # Panics
+                /// If the guest traps, or is one of WASI 0.3.
+                pub fn $name(&mut self, $($argument: $kind),*) -> $result {
+                    call!(&mut self.0, $call, $($argument),*).expect("no trap")
+                }
+            )*
+        }
+    };
+}
+
+older_calls! {
+    start_permits / call_start_permits(semaphore: u32, count: u32, timeout_ms: Option<u32>) -> Result<u32, String>;
+    get_permits / call_get_permits(request: u32) -> Option<Result<u32, String>>;
+    wait_for_permits / call_wait_for_permits(request: u32) -> Result<u32, String>;
+    drop_permit_request / call_drop_permit_request(request: u32) -> ();
 }
 
 impl Actor {

@@ -89,7 +89,7 @@ fn waits_for_another_process(name: &str, meanwhile: bool) {
 #[test]
 fn javascript_has_locks_as_browsers_have_them() {
     if has_guest("javascript") {
-        assert_eq!(passes("javascript", "alone", "", &[]), 21);
+        assert_eq!(passes("javascript", "alone", "", &[]), 23);
         waits_for_another_process("javascript", true);
     }
 }
@@ -97,7 +97,7 @@ fn javascript_has_locks_as_browsers_have_them() {
 #[test]
 fn coroutines_of_python_have_the_locks() {
     if has_guest("python_tasks") {
-        assert_eq!(passes("python_tasks", "alone", "", &[]), 12);
+        assert_eq!(passes("python_tasks", "alone", "", &[]), 13);
         waits_for_another_process("python_tasks", true);
     }
 }
@@ -105,7 +105,7 @@ fn coroutines_of_python_have_the_locks() {
 #[test]
 fn the_header_for_c_gives_locks_and_errors() {
     if has_guest("header") {
-        assert_eq!(passes("header", "alone", "", &[]), 5);
+        assert_eq!(passes("header", "alone", "", &[]), 6);
         assert_eq!(passes("header", "shared-only", ",shared-only", &[]), 1);
         assert_eq!(passes("header", "quota", "", &["--max-locks=1"]), 1);
         waits_for_another_process("header", false);

@@ -108,6 +108,36 @@ fn readers_share_and_writers_do_not() {
     }
 }
 
+#[test]
+fn permits_are_counted_among_guests() {
+    if !has_guest("python") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let (mut one, mut two) = (in_guest(directory.path()), in_guest(directory.path()));
+    let says = |who: &mut Process, action: &str, answer: &str| {
+        let said = who.ask(&format!("clasp-semaphore {action}"));
+        assert_eq!(said, answer, "{action}");
+    };
+    says(&mut one, "acquire", "yes");
+    says(&mut one, "first", "yes");
+    says(&mut two, "with", "yes");
+    says(&mut two, "try", "yes");
+    says(&mut two, "first", "no");
+    says(&mut two, "release", "yes");
+    two.tell("clasp-semaphore both");
+    two.must_block();
+    says(&mut one, "release", "yes");
+    assert_eq!(two.answer(), "yes");
+    for action in ["try", "limit"] {
+        says(&mut one, action, "no");
+    }
+    one.tell("clasp-semaphore decorated");
+    one.must_block();
+    says(&mut two, "release", "yes");
+    assert_eq!(one.answer(), "yes");
+}
+
 /// Context managers and decorators release what they take.
 #[test]
 fn a_lock_is_free_after_the_block() {

@@ -108,7 +108,7 @@ fn copies(fix: bool) -> Result<()> {
         files.retain(|file| file.parent() == Some(&package));
         copied(&package, &root().join(copy), &files, fix)?;
     }
-    for file in ["preopens.wit", "types.wit"] {
+    for file in ["preopens.wit", "semaphores.wit", "types.wit"] {
         let expected = without_pollables(&fs::read_to_string(root().join("wit/p2").join(file))?);
         let path = root().join("javascript/wit/deps/clasp-locks").join(file);
         if fix {

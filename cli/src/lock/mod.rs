@@ -14,7 +14,7 @@ use cap_std::{ambient_authority, fs::Dir};
 use clap::Args;
 use clasp_host::{
     Error, ErrorKind, Family, FileSpace, Grant, Limits, LockManager, Mode, Order,
-    engine::{Guard, Owner},
+    engine::{Guard, Owner, Permit},
 };
 use std::{
     ffi::OsString,
@@ -91,6 +91,18 @@ pub(crate) struct Lock {
     #[arg(short = 'F', long)]
     no_fork: bool,
 
+    /// Take a permit of a semaphore that has N permits, from 1 to 64, so that at most so many
+    /// commands run at a time. All must give the same number. The command finds the number of
+    /// its permit, from 0, in the environment variable CLASP_PERMIT
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64),
+          conflicts_with_all = ["shared", "exclusive", "inherit", "no_fork", "family"])]
+    permits: Option<u8>,
+
+    /// How many permits to take, all at once; CLASP_PERMIT has their numbers then, separated by
+    /// spaces
+    #[arg(long, value_name = "COUNT", default_value_t = 1, requires = "permits")]
+    count: u8,
+
     /// Print what happens
     #[arg(long)]
     verbose: bool,
@@ -120,6 +132,15 @@ pub(crate) struct Lock {
     )]
     words: Vec<OsString>,
 }
+
+/// What is held while the command runs.
+enum Held {
+    Lock(Guard),
+    Permits(Permit),
+}
+
+/// The environment variable that tells a command which permits it has.
+const PERMIT: &str = "CLASP_PERMIT";
 
 impl Lock {
     /// The file, as the user wrote it.
@@ -155,10 +176,14 @@ impl Lock {
         }
         let owner = LockManager::global().labelled_owner("clasp lock", Limits::default());
         let begun = Instant::now();
-        let guard = match self.acquire(&owner) {
-            Ok(Some(guard)) => guard,
+        let held = match self.acquire(&owner) {
+            Ok(Some(held)) => held,
             Ok(None) => {
-                self.report(|| format!("{} is locked by others", output::path(self.file())));
+                let by = match self.permits {
+                    None => "is locked by others",
+                    Some(_) => "has too few free permits",
+                };
+                self.report(|| format!("{} {by}", output::path(self.file())));
                 return Ok(ExitCode::from(self.conflict_exit_code));
             }
             Err(error) => {
@@ -168,19 +193,25 @@ impl Lock {
         };
         self.report(|| {
             format!(
-                "getting the lock took {:.6} s",
+                "getting {} took {:.6} s",
+                match &held {
+                    Held::Lock(_) => "the lock".to_owned(),
+                    Held::Permits(permit) => format!("permit {}", numbers(permit)),
+                },
                 begun.elapsed().as_secs_f64()
             )
         });
         self.report(|| format!("running {command:?}"));
-        if self.no_fork {
-            return replace(command, &guard);
-        }
-        if self.inherit {
-            return run_inheriting(command, &guard);
+        match &held {
+            Held::Lock(guard) if self.no_fork => return replace(command, guard),
+            Held::Lock(guard) if self.inherit => return run_inheriting(command, guard),
+            Held::Lock(_) => {}
+            Held::Permits(permit) => {
+                command.env(PERMIT, numbers(permit));
+            }
         }
         let status = children::run(&mut command);
-        drop(guard);
+        drop(held);
         Ok(match status {
             Ok(status) => ExitCode::from(children::code(status)),
             Err(error) => cannot_run(&command, &error),
@@ -193,29 +224,56 @@ impl Lock {
         }
     }
 
-    /// Takes the lock; `None` if it was not to be had in time.
-    fn acquire(&self, owner: &Owner) -> Result<Option<Guard>> {
+    /// Takes the lock, or the permits; `None` if it was not to be had in time.
+    fn acquire(&self, owner: &Owner) -> Result<Option<Held>> {
         let (grant, name) = self.grant()?;
-        let lock = owner
-            .open(&grant, &name)
-            .with_context(|| self.cannot_open())?;
+        let taken = match self.permits {
+            None => self.acquire_lock(owner, &grant, &name).map(Held::Lock),
+            Some(permits) => {
+                let permit = self.acquire_permits(owner, &grant, &name, permits);
+                permit.map(Held::Permits)
+            }
+        };
+        match taken {
+            Ok(held) => Ok(Some(held)),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Timeout) => {
+                Ok(None)
+            }
+            Err(error) => Err(error).with_context(|| self.cannot_open()),
+        }
+    }
+
+    fn acquire_lock(&self, owner: &Owner, grant: &Grant, name: &str) -> Result<Guard, Error> {
+        let lock = owner.open(grant, name)?;
         let mode = match self.shared {
             true => Mode::Shared,
             false => Mode::Exclusive,
         };
         match lock.try_acquire(mode) {
-            Ok(guard) => return Ok(Some(guard)),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error).with_context(|| self.cannot_open()),
+            Err(error) if self.is_to_wait(&error) => lock.acquire_blocking(mode, self.wait),
+            taken => taken,
         }
-        if self.tries_once() {
-            return Ok(None);
+    }
+
+    fn acquire_permits(
+        &self,
+        owner: &Owner,
+        grant: &Grant,
+        name: &str,
+        permits: u8,
+    ) -> Result<Permit, Error> {
+        let semaphore = owner.open_semaphore(grant, name, permits)?;
+        match semaphore.try_acquire(self.count) {
+            Err(error) if self.is_to_wait(&error) => {
+                semaphore.acquire_blocking(self.count, self.wait)
+            }
+            taken => taken,
         }
-        match lock.acquire_blocking(mode, self.wait) {
-            Ok(guard) => Ok(Some(guard)),
-            Err(error) if error.kind() == ErrorKind::Timeout => Ok(None),
-            Err(error) => Err(error).with_context(|| self.cannot_open()),
-        }
+    }
+
+    /// Whether a try that has failed with this error is followed by a wait.
+    fn is_to_wait(&self, error: &Error) -> bool {
+        error.kind() == ErrorKind::WouldBlock && !self.tries_once()
     }
 
     /// The place of the lock, and its name there.
@@ -247,7 +305,9 @@ impl Lock {
         let parent = path.parent().filter(|parent| *parent != Path::new(""));
         let dir = Dir::open_ambient_dir(parent.unwrap_or(Path::new(".")), ambient_authority())
             .with_context(|| self.cannot_open())?;
-        let by_flock_alone = needs_flock(&path) && Family::supported().contains(&Family::Flock);
+        let by_flock_alone = self.permits.is_none()
+            && needs_flock(&path)
+            && Family::supported().contains(&Family::Flock);
         let family = match self.family {
             Some(family) => family,
             None if by_flock_alone => Family::Flock,
@@ -262,7 +322,7 @@ impl Lock {
         let space = FileSpace::new(dir)
             .family(family)
             .order(order)
-            .directories(true)
+            .directories(self.permits.is_none())
             .write(!by_flock_alone)
             // As flock(1): the user has chosen the file.
             .network(true);
@@ -363,6 +423,12 @@ fn replace(_: Command, _: &Guard) -> Result<ExitCode> {
 #[cfg(not(unix))]
 fn run_inheriting(_: Command, _: &Guard) -> Result<ExitCode> {
     anyhow::bail!("--inherit is not supported on this system")
+}
+
+/// The numbers of permits, as the command is told.
+fn numbers(permit: &Permit) -> String {
+    let numbers: Vec<_> = permit.numbers().iter().map(|n| n.to_string()).collect();
+    numbers.join(" ")
 }
 
 fn cannot_run(command: &Command, error: &std::io::Error) -> ExitCode {

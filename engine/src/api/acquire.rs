@@ -275,11 +275,13 @@ impl Waiting {
                     self.place = Some((Arc::clone(&target), id));
                     self.set_alarm(&target, id)?;
                     target.entry().advance();
+                    let (mode, permits) = self.amount.parts();
                     tracing::debug!(
                         target: "clasp::wait",
                         owner = %self.lock.account().label,
                         lock = %self.lock.name(),
-                        amount = %self.amount,
+                        mode = mode.map(tracing::field::display),
+                        permits,
                         id = %target.entry().identity,
                         "waiting"
                     );
@@ -368,11 +370,13 @@ impl Waiting {
 
     /// Reports that the wait is over, and why it was in vain if it was.
     fn log_end(&self, error: Option<&dyn fmt::Display>) {
+        let (mode, permits) = self.amount.parts();
         tracing::debug!(
             target: "clasp::wait",
             owner = %self.lock.account().label,
             lock = %self.lock.name(),
-            amount = %self.amount,
+            mode = mode.map(tracing::field::display),
+            permits,
             waited_us = self.begun.elapsed().as_micros() as u64,
             error = error.map(tracing::field::display),
             "waited"

@@ -82,9 +82,11 @@ impl Semaphore {
         let amount = self.amount(count)?;
         let share = Share::take(&self.open, amount)?;
         match self.open.try_hold(amount)? {
-            Tried::Held(held) => Ok(Permit(Guard::new(share, held, amount.mode()))),
+            Tried::Held(held) => Ok(Permit::new(Guard::new(share, held, amount.mode()))),
             Tried::Busy => Err(ErrorKind::WouldBlock.into()),
-            Tried::Later => Acquire::try_later(share, amount, true)?.block().map(Permit),
+            Tried::Later => Acquire::try_later(share, amount, true)?
+                .block()
+                .map(Permit::new),
         }
     }
 
@@ -98,9 +100,11 @@ impl Semaphore {
         let amount = self.amount(count)?;
         let share = Share::take(&self.open, amount)?;
         match self.open.try_hold(amount)? {
-            Tried::Held(held) => Ok(Permit(Guard::new(share, held, amount.mode()))),
+            Tried::Held(held) => Ok(Permit::new(Guard::new(share, held, amount.mode()))),
             Tried::Busy => Err(ErrorKind::WouldBlock.into()),
-            Tried::Later => Acquire::try_later(share, amount, false)?.await.map(Permit),
+            Tried::Later => Acquire::try_later(share, amount, false)?
+                .await
+                .map(Permit::new),
         }
     }
 
@@ -117,7 +121,7 @@ impl Semaphore {
         self.cooperation.give_way(self.open.host()).await;
         let amount = self.amount(count)?;
         let acquire = Acquire::begin(&self.open, amount, timeout, Blocks::Task)?;
-        acquire.await.map(Permit)
+        acquire.await.map(Permit::new)
     }
 
     /// As [`acquire`](Semaphore::acquire), but blocks the calling thread.
@@ -127,7 +131,7 @@ impl Semaphore {
     pub fn acquire_blocking(&self, count: u8, timeout: Option<Duration>) -> Result<Permit, Error> {
         let amount = self.amount(count)?;
         let acquire = Acquire::begin(&self.open, amount, timeout, Blocks::Thread)?;
-        acquire.block().map(Permit)
+        acquire.block().map(Permit::new)
     }
 
     /// Starts to acquire permits; the owner goes on. The place in the queue is taken before
@@ -158,20 +162,30 @@ impl fmt::Debug for Semaphore {
 
 /// Permits of a [`Semaphore`] that are held until this is dropped.
 #[derive(Debug)]
-pub struct Permit(Guard);
+pub struct Permit {
+    guard: Guard,
+    numbers: Permits,
+}
 
 impl Permit {
-    /// Which permits, by their numbers; none if they are no longer held. No two holders have
-    /// the same one at the same time, so a holder can use what it stands for, such as one
+    fn new(guard: Guard) -> Permit {
+        Permit {
+            numbers: guard.permits(),
+            guard,
+        }
+    }
+
+    /// Which permits are held or, if they were lost, were held. No two holders have the
+    /// same one at the same time, so a holder can use what it stands for, such as one
     /// device of several.
     pub fn numbers(&self) -> Permits {
-        self.0.permits()
+        self.numbers
     }
 
     /// Whether they are still held: they are not when their owner was closed, or the back
     /// end has lost them.
     pub fn is_held(&self) -> bool {
-        self.0.is_held()
+        self.guard.is_held()
     }
 
     /// Checks that they are still held, and that the name still leads to the semaphore.
@@ -179,7 +193,7 @@ impl Permit {
     /// # Errors
     /// As [`Guard::check`].
     pub fn check(&self) -> Result<(), Error> {
-        self.0.check()
+        self.guard.check()
     }
 
     /// A number greater than any that an earlier holder of one of these permits has asked
@@ -190,7 +204,7 @@ impl Permit {
     /// files, which no host loses; [`Closed`](ErrorKind::Closed) or
     /// [`Lost`](ErrorKind::Lost) if the permits are not held any more.
     pub fn token(&self) -> Result<u64, Error> {
-        self.0.token()
+        self.guard.token()
     }
 
     /// Releases them and returns what [`check`](Permit::check) returns at that time.
@@ -198,12 +212,12 @@ impl Permit {
     /// # Errors
     /// As `check`. They are released in any case.
     pub fn release(self) -> Result<(), Error> {
-        self.0.release()
+        self.guard.release()
     }
 
     /// A future that completes when they are no longer held; see [`Guard::loss`].
     pub fn loss(&self) -> Loss {
-        self.0.loss()
+        self.guard.loss()
     }
 }
 
@@ -224,6 +238,8 @@ impl Future for AcquirePermit {
     type Output = Result<Permit, Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        pin!(&mut self.0).poll(cx).map(|result| result.map(Permit))
+        pin!(&mut self.0)
+            .poll(cx)
+            .map(|result| result.map(Permit::new))
     }
 }

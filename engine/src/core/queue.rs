@@ -47,6 +47,14 @@ impl Amount {
         }
     }
 
+    /// The mode of a lock, or the number of permits.
+    pub(crate) fn parts(self) -> (Option<Mode>, Option<u8>) {
+        match self {
+            Amount::Lock(mode) => (Some(mode), None),
+            Amount::Permits(count) => (None, Some(count)),
+        }
+    }
+
     /// Whether a place in line for the one serves the other.
     pub(crate) fn shares_place(self, other: Amount) -> bool {
         match (self, other) {

@@ -19,6 +19,8 @@ pub(crate) enum Failure {
 
 pub(crate) struct Arguments {
     pub(crate) path: Expr,
+    /// How many permits a semaphore has.
+    pub(crate) permits: Option<Expr>,
     /// An expression of type `Duration`.
     pub(crate) timeout: Option<Tokens>,
     pub(crate) failure: Failure,
@@ -26,8 +28,8 @@ pub(crate) struct Arguments {
     pub(crate) krate: Tokens,
 }
 
-const EXPECTED: &str =
-    "expected `timeout = \"10s\"`, `map_err = FUNCTION`, `panic` or `crate = PATH`";
+const EXPECTED: &str = "expected `timeout = \"10s\"`, `map_err = FUNCTION`, `panic`, \
+                        `crate = PATH` or, for a semaphore, `permits = 4`";
 
 impl Parse for Arguments {
     fn parse(input: ParseStream<'_>) -> Result<Arguments> {
@@ -35,7 +37,7 @@ impl Parse for Arguments {
             return Err(input.error("expected the path of the lock, such as \"locks/a.lock\""));
         }
         let path = input.parse()?;
-        let (mut timeout, mut failure, mut krate) = (None, None, None);
+        let (mut permits, mut timeout, mut failure, mut krate) = (None, None, None, None);
         while input.parse::<Option<Token![,]>>()?.is_some() && !input.is_empty() {
             let word = input.call(syn::Ident::parse_any)?;
             let twice = || Error::new(word.span(), format!("`{word}` is there twice"));
@@ -46,14 +48,18 @@ impl Parse for Arguments {
                 }
                 continue;
             }
-            if !["timeout", "map_err", "crate"]
+            if !["permits", "timeout", "map_err", "crate"]
                 .iter()
                 .any(|known| word == known)
             {
                 return Err(Error::new(word.span(), EXPECTED));
             }
             input.parse::<Token![=]>()?;
-            if word == "timeout" {
+            if word == "permits" {
+                if permits.replace(input.parse()?).is_some() {
+                    return Err(twice());
+                }
+            } else if word == "timeout" {
                 if timeout.replace(duration(input.parse()?)?).is_some() {
                     return Err(twice());
                 }
@@ -72,6 +78,7 @@ impl Parse for Arguments {
         }
         Ok(Arguments {
             path,
+            permits,
             timeout,
             failure: failure.unwrap_or(Failure::Return(None)),
             krate: krate.map_or_else(|| quote!(::clasp_guest), |path| quote!(#path)),
@@ -138,6 +145,7 @@ mod tests {
             ("\"a\" \"b\"", "expected"),
             ("\"a\", timeout = 10", "unit"),
             ("\"a\", timeout = \"1s\", timeout = \"1s\"", "twice"),
+            ("\"a\", permits = 1, permits = 2", "twice"),
             ("\"a\", panic, map_err = f", "no error to map"),
             ("\"a\", map_err = f, panic", "no error to map"),
         ] {

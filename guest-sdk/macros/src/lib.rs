@@ -52,6 +52,23 @@ pub fn interprocess_locked(arguments: TokenStream, function: TokenStream) -> Tok
     between_processes(arguments, function, "InterProcessLock", "acquire")
 }
 
+/// Runs a function while a permit of the semaphore of a path is held, so that at most so many
+/// run at a time, in all processes. `permits` is required; see `interprocess_locked` for the
+/// other arguments.
+///
+/// ```no_run
+/// use clasp_guest::interprocess_limited;
+///
+/// #[interprocess_limited("data/render.sem", permits = 4, timeout = "10s")]
+/// fn render(text: &str) -> std::io::Result<()> {
+///     std::fs::write("data/page", text)
+/// }
+/// ```
+#[proc_macro_attribute]
+pub fn interprocess_limited(arguments: TokenStream, function: TokenStream) -> TokenStream {
+    between_processes(arguments, function, SEMAPHORE, "acquire")
+}
+
 /// Runs a function under a shared lock of a path. See
 /// `interprocess_locked` for the arguments.
 #[proc_macro_attribute]
@@ -97,6 +114,8 @@ pub fn write_locked(arguments: TokenStream, function: TokenStream) -> TokenStrea
     between_tasks(arguments, function, "write")
 }
 
+const SEMAPHORE: &str = "InterProcessSemaphore";
+
 fn between_processes(
     arguments: TokenStream,
     function: TokenStream,
@@ -118,11 +137,24 @@ fn under_process_lock(
     lazy::refuse(&function.sig.output)?;
     let Arguments {
         path,
+        permits,
         timeout,
         failure,
         krate,
     } = arguments;
     let here = Span::call_site();
+    let permits = match (permits, lock == SEMAPHORE) {
+        (None, false) => None,
+        (Some(permits), true) => Some(quote!(, #permits)),
+        (None, true) => {
+            let why = "say how many may run at a time, such as `permits = 4`";
+            return Err(Error::new_spanned(path, why));
+        }
+        (Some(permits), false) => {
+            let why = "a lock has no permits; `interprocess_limited` takes those of a semaphore";
+            return Err(Error::new_spanned(permits, why));
+        }
+    };
     let lock = Ident::new(lock, here);
     let method = match timeout {
         Some(_) => format!("{acquire}_timeout"),
@@ -137,8 +169,10 @@ fn under_process_lock(
         None => (None, None),
     };
     let guard = match function.sig.asyncness {
-        None => quote!(#krate::#lock::new(#path).and_then(|#opened| #opened.#method(#argument))),
-        Some(_) => quote!(match #krate::aio::#lock::new(#path).await {
+        None => {
+            quote!(#krate::#lock::new(#path #permits).and_then(|#opened| #opened.#method(#argument)))
+        }
+        Some(_) => quote!(match #krate::aio::#lock::new(#path #permits).await {
             ::core::result::Result::Ok(#opened) => #opened.#method(#argument).await,
             ::core::result::Result::Err(error) => ::core::result::Result::Err(error),
         }),

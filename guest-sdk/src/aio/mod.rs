@@ -42,9 +42,11 @@ mod backend;
 mod guard;
 mod process_lock;
 mod process_rw_lock;
+mod process_semaphore;
 mod raw;
 
 pub use process_lock::{InterProcessGuard, InterProcessLock};
 pub use process_rw_lock::{
     InterProcessReadGuard, InterProcessReaderWriterLock, InterProcessWriteGuard,
 };
+pub use process_semaphore::{InterProcessPermit, InterProcessSemaphore};

@@ -1,9 +1,8 @@
 //! A lock by path, in any mode: what the locks of this module have in common.
 
 use super::backend;
-use crate::{Error, ErrorKind, backend::Mode, error::Cause};
+use crate::{Error, backend::Mode, error::Cause, raw};
 use std::{
-    fs,
     path::Path,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -23,15 +22,8 @@ pub(super) struct RawGuard {
 
 impl RawLock {
     pub(super) async fn open(path: &Path) -> Result<RawLock, Error> {
-        let Some(text) = path.to_str() else {
-            let shown = path.to_string_lossy().into();
-            return Err(Error::new(&shown, ErrorKind::InvalidName));
-        };
-        let path: Arc<str> = text.into();
-        if text.is_empty() {
-            return Err(Error::new(&path, ErrorKind::InvalidName));
-        }
-        match backend::Lock::open(text).await {
+        let path = raw::checked(path)?;
+        match backend::Lock::open(&path).await {
             Ok(lock) => Ok(RawLock { path, lock }),
             Err(cause) => Err(Error::new(&path, cause)),
         }
@@ -39,11 +31,8 @@ impl RawLock {
 
     /// Opens a lock and creates the directories of its path.
     pub(super) async fn create_dirs(path: &Path) -> Result<RawLock, Error> {
-        let parent = path.parent().unwrap_or(Path::new(""));
-        match fs::create_dir_all(parent) {
-            Ok(()) => RawLock::open(path).await,
-            Err(error) => Err(Error::new(&path.to_string_lossy().into(), error)),
-        }
+        raw::create_parents(path)?;
+        RawLock::open(path).await
     }
 
     pub(super) fn path(&self) -> &Path {

@@ -4,6 +4,10 @@
 //! separate owner, and opens a lock for itself when it first uses it. A guard that is
 //! sent to another thread still counts as held by the thread that acquired it.
 
+mod semaphore;
+
+pub(crate) use semaphore::*;
+
 use super::Mode;
 use crate::error::{Cause, ErrorKind};
 use cap_std::{ambient_authority, fs::Dir};
@@ -107,37 +111,29 @@ impl From<engine::Error> for Cause {
     }
 }
 
-pub(crate) struct Lock {
-    grant: Grant,
-    name: String,
-    by_thread: Mutex<HashMap<ThreadId, Opened>>,
-}
+/// What each thread opens for itself.
+struct PerThread<T>(Mutex<HashMap<ThreadId, Opened<T>>>);
 
-/// The lock as one thread has opened it.
-struct Opened {
-    lock: Arc<engine::Lock>,
+/// What one thread has opened.
+struct Opened<T> {
+    lock: Arc<T>,
     owner: Arc<Owner>,
     thread: Weak<()>,
 }
 
-impl Lock {
-    pub(crate) fn open(path: &str) -> Result<Lock, Cause> {
-        let (grant, name) = locate(path)?;
-        let lock = Lock {
-            grant,
-            name,
-            by_thread: Mutex::default(),
-        };
-        lock.opened()?;
-        Ok(lock)
+impl<T> Default for PerThread<T> {
+    fn default() -> PerThread<T> {
+        PerThread(Mutex::default())
     }
+}
 
-    /// The lock for this thread.
-    fn opened(&self) -> Result<(Arc<engine::Lock>, Arc<Owner>), Cause> {
-        let mut by_thread = self
-            .by_thread
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+impl<T> PerThread<T> {
+    /// That of this thread.
+    fn get(
+        &self,
+        open: impl FnOnce(&Owner) -> Result<T, engine::Error>,
+    ) -> Result<(Arc<T>, Arc<Owner>), Cause> {
+        let mut by_thread = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let thread = thread::current().id();
         if let Some(opened) = by_thread.get(&thread) {
             return Ok((Arc::clone(&opened.lock), Arc::clone(&opened.owner)));
@@ -146,7 +142,7 @@ impl Lock {
         by_thread.retain(|_, opened| opened.thread.strong_count() > 0);
         with_local(|local| {
             let opened = Opened {
-                lock: Arc::new(local.owner.open(&self.grant, &self.name)?),
+                lock: Arc::new(open(&local.owner)?),
                 owner: Arc::clone(&local.owner),
                 thread: Arc::downgrade(&local.alive),
             };
@@ -154,6 +150,31 @@ impl Lock {
             by_thread.insert(thread, opened);
             Ok(answer)
         })
+    }
+}
+
+pub(crate) struct Lock {
+    grant: Grant,
+    name: String,
+    by_thread: PerThread<engine::Lock>,
+}
+
+impl Lock {
+    pub(crate) fn open(path: &str) -> Result<Lock, Cause> {
+        let (grant, name) = locate(path)?;
+        let lock = Lock {
+            grant,
+            name,
+            by_thread: PerThread::default(),
+        };
+        lock.opened()?;
+        Ok(lock)
+    }
+
+    /// The lock for this thread.
+    fn opened(&self) -> Result<(Arc<engine::Lock>, Arc<Owner>), Cause> {
+        let open = |owner: &Owner| owner.open(&self.grant, &self.name);
+        self.by_thread.get(open)
     }
 
     pub(crate) fn try_acquire(&self, mode: Mode) -> Result<Option<Guard>, Cause> {

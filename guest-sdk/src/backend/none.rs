@@ -1,6 +1,10 @@
 //! Nothing: neither wasm nor the feature `native`. Opening a lock fails, so nothing else
 //! is ever called.
 
+mod semaphore;
+
+pub(crate) use semaphore::*;
+
 use super::Mode;
 use crate::error::{Cause, ErrorKind};
 use std::time::{Duration, SystemTime};

@@ -1,5 +1,9 @@
 //! The host of this component, by the interface `clasp:locks`.
 
+mod semaphore;
+
+pub(crate) use semaphore::*;
+
 use super::Mode;
 use crate::{
     bindings::{lockspace_of, lockspaces, types},

@@ -15,6 +15,8 @@ mod generated {
             "clasp:locks/types.[method]guard.fencing-token": async | trappable,
             "clasp:locks/ranges.[method]range-owner.set": async | trappable,
             "clasp:locks/ranges.[method]range-owner.try-set": async | trappable,
+            "clasp:locks/semaphores.[method]semaphore.acquire": async | trappable,
+            "clasp:locks/semaphores.[method]semaphore.try-acquire": async | trappable,
             default: trappable,
         },
         trappable_error_type: { "clasp:locks/types.error-code" => crate::p2::CallError },
@@ -25,6 +27,9 @@ mod generated {
             "clasp:locks/types.guard": crate::p2::resources::GuardResource,
             "clasp:locks/types.future-guard": crate::p2::resources::FutureGuardResource,
             "clasp:locks/ranges.range-owner": crate::p2::resources::RangeOwnerResource,
+            "clasp:locks/semaphores.semaphore": crate::p2::resources::SemaphoreResource,
+            "clasp:locks/semaphores.permit": crate::p2::resources::PermitResource,
+            "clasp:locks/semaphores.future-permit": crate::p2::resources::FuturePermitResource,
         },
         require_store_data_send: true,
     });
@@ -49,6 +54,9 @@ pub mod sync {
                 "clasp:locks/types.guard": crate::p2::resources::GuardResource,
                 "clasp:locks/types.future-guard": crate::p2::resources::FutureGuardResource,
                 "clasp:locks/ranges.range-owner": crate::p2::resources::RangeOwnerResource,
+                "clasp:locks/semaphores.semaphore": crate::p2::resources::SemaphoreResource,
+                "clasp:locks/semaphores.permit": crate::p2::resources::PermitResource,
+                "clasp:locks/semaphores.future-permit": crate::p2::resources::FuturePermitResource,
             },
             require_store_data_send: true,
         });

@@ -5,20 +5,16 @@ use super::{
     CallError,
     bindings::preopens,
     resources::{
-        Ended, FutureGuardResource, GuardResource, LockResource, Lost, RangeOwnerResource, Request,
-        lock,
+        FutureGuardResource, FuturePermitResource, GuardResource, LockResource, Lost,
+        PermitResource, RangeOwnerResource, SemaphoreResource, Shared,
     },
 };
 use crate::{
     LocksCtxView,
-    lockspaces::{LockspaceResource, since_1970},
+    lockspaces::{LockspaceResource, amount, since_1970},
 };
-use clasp_engine::{ByteRange, Error, ErrorKind, Guard, Mode};
-use std::{
-    sync::{Arc, Mutex},
-    task::{Context, Waker},
-    time::Duration,
-};
+use clasp_engine::{ByteRange, Error, ErrorKind, Guard, Mode, Permit};
+use std::time::Duration;
 use wasmtime::{
     Result as Trappable,
     component::{Resource, ResourceTableError},
@@ -28,8 +24,8 @@ use wasmtime_wasi_io::poll::{DynPollable, Pollable, subscribe};
 /// What a host function answers.
 type Answer<T> = Result<T, CallError>;
 
-/// What `future-guard.get` answers.
-type Got = Option<Result<Result<Resource<GuardResource>, Error>, ()>>;
+/// What `get` of a request answers.
+type Got<T, E> = Option<Result<Result<Resource<T>, E>, ()>>;
 
 impl LocksCtxView<'_> {
     fn open(
@@ -79,8 +75,7 @@ impl LocksCtxView<'_> {
     ) -> Answer<Resource<FutureGuardResource>> {
         let lock = &self.table.get(lock)?.0;
         let acquire = lock.start_acquire(mode, timeout.map(Duration::from_nanos))?;
-        let request = Arc::new(Mutex::new(Request::Waiting(acquire)));
-        Ok(self.table.push(FutureGuardResource(request))?)
+        Ok(self.table.push(FutureGuardResource(Shared::new(acquire)))?)
     }
 
     fn last_touched(&mut self, lock: &Resource<LockResource>) -> Answer<Option<Duration>> {
@@ -88,30 +83,34 @@ impl LocksCtxView<'_> {
         Ok(touched.map(since_1970))
     }
 
-    fn get(&mut self, future: &Resource<FutureGuardResource>) -> Trappable<Got> {
-        let shared = Arc::clone(&self.table.get(future)?.0);
-        let mut request = lock(&shared);
-        // A poll would take the waker from a pollable that waits.
-        if let Request::Waiting(acquire) = &*request
-            && !acquire.is_ready()
-        {
-            return Ok(None);
-        }
-        if request
-            .poll(&mut Context::from_waker(Waker::noop()))
-            .is_pending()
-        {
-            return Ok(None);
-        }
-        let outcome = std::mem::replace(&mut *request, Request::Taken);
-        drop(request);
-        let Request::Ended(outcome) = outcome else {
-            return Ok(Some(Err(())));
-        };
-        match self.guard(outcome) {
-            Ok(guard) => Ok(Some(Ok(Ok(guard)))),
-            Err(CallError::Answer(error)) => Ok(Some(Ok(Err(error)))),
-            Err(CallError::Trap(error)) => Err(error),
+    fn get(
+        &mut self,
+        future: &Resource<FutureGuardResource>,
+    ) -> Trappable<Got<GuardResource, Error>> {
+        let outcome = self.table.get(future)?.0.take();
+        once(outcome, |guard| self.guard(guard))
+    }
+
+    fn get_permit(
+        &mut self,
+        future: &Resource<FuturePermitResource>,
+    ) -> Trappable<Got<PermitResource, Error>> {
+        let outcome = self.table.get(future)?.0.take();
+        once(outcome, |permit| self.permit(permit))
+    }
+
+    fn permit(&mut self, permit: Result<Permit, Error>) -> Answer<Resource<PermitResource>> {
+        Ok(self.table.push(PermitResource(permit?))?)
+    }
+
+    /// What a try for permits has achieved.
+    fn tried_permit(
+        &mut self,
+        permit: Result<Permit, Error>,
+    ) -> Answer<Option<Resource<PermitResource>>> {
+        match permit {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+            permit => self.permit(permit).map(Some),
         }
     }
 
@@ -131,6 +130,23 @@ impl LocksCtxView<'_> {
     }
 }
 
+/// The outcome of a request, if it is the time for it, as a handle.
+fn once<T, R>(
+    outcome: Option<Result<Result<T, Error>, ()>>,
+    push: impl FnOnce(Result<T, Error>) -> Answer<Resource<R>>,
+) -> Trappable<Got<R, Error>> {
+    let outcome = match outcome {
+        None => return Ok(None),
+        Some(Err(())) => return Ok(Some(Err(()))),
+        Some(Ok(outcome)) => outcome,
+    };
+    match push(outcome) {
+        Ok(handle) => Ok(Some(Ok(Ok(handle)))),
+        Err(CallError::Answer(error)) => Ok(Some(Ok(Err(error)))),
+        Err(CallError::Trap(error)) => Err(error),
+    }
+}
+
 impl preopens::Host for LocksCtxView<'_> {
     fn get_lockspaces(&mut self) -> Trappable<Vec<(Resource<LockspaceResource>, String)>> {
         Ok(self.lockspaces())
@@ -139,9 +155,15 @@ impl preopens::Host for LocksCtxView<'_> {
 
 /// The traits of one of the two sets of bindings, which differ in what may wait.
 macro_rules! translate {
-    ($bindings:path, { $($of_lock:item)* }, { $($of_guard:item)* }, { $($of_ranges:item)* }) => {
+    (
+        $bindings:path,
+        { $($of_lock:item)* },
+        { $($of_guard:item)* },
+        { $($of_ranges:item)* },
+        { $($of_semaphore:item)* }
+    ) => {
         const _: () = {
-            use $bindings::{flock, ranges, types};
+            use $bindings::{flock, ranges, semaphores, types};
 
             crate::error::answers!(types);
 
@@ -197,16 +219,14 @@ macro_rules! translate {
                     &mut self,
                     future: Resource<FutureGuardResource>,
                 ) -> Answer<Resource<DynPollable>> {
-                    let ended = Ended(Arc::clone(&self.table.get(&future)?.0));
+                    let ended = self.table.get(&future)?.0.ended();
                     self.pollable(ended)
                 }
 
                 fn get(
                     &mut self,
                     future: Resource<FutureGuardResource>,
-                ) -> Trappable<
-                    Option<Result<Result<Resource<GuardResource>, types::ErrorCode>, ()>>,
-                > {
+                ) -> Trappable<Got<GuardResource, types::ErrorCode>> {
                     let outcome = LocksCtxView::get(self, &future)?;
                     Ok(outcome.map(|once| once.map(|guard| guard.map_err(Into::into))))
                 }
@@ -313,6 +333,102 @@ macro_rules! translate {
                     Ok(())
                 }
             }
+
+            impl semaphores::Host for LocksCtxView<'_> {}
+
+            impl semaphores::HostSemaphore for LocksCtxView<'_> {
+                fn open(
+                    &mut self,
+                    space: Resource<LockspaceResource>,
+                    name: String,
+                    permits: u32,
+                ) -> Answer<Resource<SemaphoreResource>> {
+                    let semaphore = self.open_semaphore(&space, &name, permits)?;
+                    Ok(self.table.push(SemaphoreResource(semaphore))?)
+                }
+
+                fn name(&mut self, semaphore: Resource<SemaphoreResource>) -> Trappable<String> {
+                    Ok(self.table.get(&semaphore)?.0.name().to_owned())
+                }
+
+                fn permits(&mut self, semaphore: Resource<SemaphoreResource>) -> Trappable<u32> {
+                    Ok(self.table.get(&semaphore)?.0.permits().into())
+                }
+
+                $($of_semaphore)*
+
+                fn start_acquire(
+                    &mut self,
+                    semaphore: Resource<SemaphoreResource>,
+                    count: u32,
+                    timeout: Option<u64>,
+                ) -> Answer<Resource<FuturePermitResource>> {
+                    let timeout = timeout.map(Duration::from_nanos);
+                    let semaphore = &self.table.get(&semaphore)?.0;
+                    let acquire = semaphore.start_acquire(amount(count), timeout)?;
+                    Ok(self.table.push(FuturePermitResource(Shared::new(acquire)))?)
+                }
+
+                fn drop(&mut self, semaphore: Resource<SemaphoreResource>) -> Trappable<()> {
+                    self.table.delete(semaphore)?;
+                    Ok(())
+                }
+            }
+
+            impl semaphores::HostFuturePermit for LocksCtxView<'_> {
+                fn subscribe(
+                    &mut self,
+                    future: Resource<FuturePermitResource>,
+                ) -> Answer<Resource<DynPollable>> {
+                    let ended = self.table.get(&future)?.0.ended();
+                    self.pollable(ended)
+                }
+
+                fn get(
+                    &mut self,
+                    future: Resource<FuturePermitResource>,
+                ) -> Trappable<Got<PermitResource, types::ErrorCode>> {
+                    let outcome = self.get_permit(&future)?;
+                    Ok(outcome.map(|once| once.map(|permit| permit.map_err(Into::into))))
+                }
+
+                fn drop(&mut self, future: Resource<FuturePermitResource>) -> Trappable<()> {
+                    self.table.delete(future)?;
+                    Ok(())
+                }
+            }
+
+            impl semaphores::HostPermit for LocksCtxView<'_> {
+                fn numbers(&mut self, permit: Resource<PermitResource>) -> Trappable<Vec<u32>> {
+                    let numbers = self.table.get(&permit)?.0.numbers();
+                    Ok(numbers.iter().map(u32::from).collect())
+                }
+
+                fn check(&mut self, permit: Resource<PermitResource>) -> Answer<()> {
+                    Ok(self.table.get(&permit)?.0.check()?)
+                }
+
+                fn subscribe(
+                    &mut self,
+                    permit: Resource<PermitResource>,
+                ) -> Answer<Resource<DynPollable>> {
+                    let lost = Lost(self.table.get(&permit)?.0.loss());
+                    self.pollable(lost)
+                }
+
+                fn fencing_token(&mut self, permit: Resource<PermitResource>) -> Answer<u64> {
+                    Ok(self.table.get(&permit)?.0.token()?)
+                }
+
+                fn release(&mut self, permit: Resource<PermitResource>) -> Answer<()> {
+                    Ok(self.table.delete(permit)?.0.release()?)
+                }
+
+                fn drop(&mut self, permit: Resource<PermitResource>) -> Trappable<()> {
+                    self.table.delete(permit)?;
+                    Ok(())
+                }
+            }
         };
     };
 }
@@ -380,6 +496,29 @@ translate!(
             let owner = &mut self.table.get_mut(&owner)?.0;
             Ok(owner.set(range, mode.into(), timeout).await?)
         }
+    },
+    {
+        async fn try_acquire(
+            &mut self,
+            semaphore: Resource<SemaphoreResource>,
+            count: u32,
+        ) -> Answer<Option<Resource<PermitResource>>> {
+            let semaphore = &self.table.get(&semaphore)?.0;
+            let permit = semaphore.try_acquire_async(amount(count)).await;
+            self.tried_permit(permit)
+        }
+
+        async fn acquire(
+            &mut self,
+            semaphore: Resource<SemaphoreResource>,
+            count: u32,
+            timeout: Option<u64>,
+        ) -> Answer<Resource<PermitResource>> {
+            let timeout = timeout.map(Duration::from_nanos);
+            let semaphore = &self.table.get(&semaphore)?.0;
+            let permit = semaphore.acquire(amount(count), timeout).await;
+            self.permit(permit)
+        }
     }
 );
 
@@ -445,6 +584,28 @@ translate!(
             let timeout = timeout.map(Duration::from_nanos);
             let owner = &mut self.table.get_mut(&owner)?.0;
             Ok(owner.set_blocking(range, mode.into(), timeout)?)
+        }
+    },
+    {
+        fn try_acquire(
+            &mut self,
+            semaphore: Resource<SemaphoreResource>,
+            count: u32,
+        ) -> Answer<Option<Resource<PermitResource>>> {
+            let permit = self.table.get(&semaphore)?.0.try_acquire(amount(count));
+            self.tried_permit(permit)
+        }
+
+        fn acquire(
+            &mut self,
+            semaphore: Resource<SemaphoreResource>,
+            count: u32,
+            timeout: Option<u64>,
+        ) -> Answer<Resource<PermitResource>> {
+            let timeout = timeout.map(Duration::from_nanos);
+            let semaphore = &self.table.get(&semaphore)?.0;
+            let permit = semaphore.acquire_blocking(amount(count), timeout);
+            self.permit(permit)
         }
     }
 );

@@ -8,7 +8,10 @@ mod resources;
 
 pub use crate::error::CallError;
 pub use crate::lockspaces::LockspaceResource;
-pub use resources::{FutureGuardResource, GuardResource, LockResource, RangeOwnerResource};
+pub use resources::{
+    FutureGuardResource, FuturePermitResource, GuardResource, LockResource, PermitResource,
+    RangeOwnerResource, SemaphoreResource,
+};
 
 use crate::{Locks, LocksView};
 use wasmtime::component::Linker;
@@ -24,6 +27,7 @@ pub fn add_to_linker_async<T: LocksView + 'static>(linker: &mut Linker<T>) -> wa
     bindings::types::add_to_linker::<T, Locks>(linker, T::locks)?;
     bindings::ranges::add_to_linker::<T, Locks>(linker, T::locks)?;
     bindings::flock::add_to_linker::<T, Locks>(linker, T::locks)?;
+    bindings::semaphores::add_to_linker::<T, Locks>(linker, T::locks)?;
     bindings::preopens::add_to_linker::<T, Locks>(linker, T::locks)
 }
 
@@ -36,5 +40,6 @@ pub fn add_to_linker_sync<T: LocksView + 'static>(linker: &mut Linker<T>) -> was
     bindings::sync::types::add_to_linker::<T, Locks>(linker, T::locks)?;
     bindings::sync::ranges::add_to_linker::<T, Locks>(linker, T::locks)?;
     bindings::sync::flock::add_to_linker::<T, Locks>(linker, T::locks)?;
+    bindings::sync::semaphores::add_to_linker::<T, Locks>(linker, T::locks)?;
     bindings::preopens::add_to_linker::<T, Locks>(linker, T::locks)
 }

@@ -12,6 +12,8 @@ mod generated {
             "clasp:locks/types.lock": crate::p3::resources::LockResource,
             "clasp:locks/types.guard": crate::p3::resources::GuardResource,
             "clasp:locks/ranges.range-owner": crate::p3::resources::RangeOwnerResource,
+            "clasp:locks/semaphores.semaphore": crate::p3::resources::SemaphoreResource,
+            "clasp:locks/semaphores.permit": crate::p3::resources::PermitResource,
         },
         require_store_data_send: true,
     });

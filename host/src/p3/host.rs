@@ -2,12 +2,16 @@
 //! nothing. A function that waits has taken what it needs from the store before.
 
 use super::{
-    CallError, GuardResource, LockResource, LockspaceResource, RangeOwnerResource,
-    bindings::{flock, preopens, ranges, types},
+    CallError, GuardResource, LockResource, LockspaceResource, PermitResource, RangeOwnerResource,
+    SemaphoreResource,
+    bindings::{flock, preopens, ranges, semaphores, types},
 };
-use crate::{Locks, LocksCtxView, lockspaces::since_1970};
+use crate::{
+    Locks, LocksCtxView,
+    lockspaces::{amount, since_1970},
+};
 use async_lock::Mutex;
-use clasp_engine::{ByteRange, Error, ErrorKind, Guard, Mode, RangeOwner};
+use clasp_engine::{ByteRange, Error, ErrorKind, Guard, Mode, Permit, RangeOwner};
 use std::{sync::Arc, time::Duration};
 use wasmtime::{
     Result as Trappable,
@@ -47,6 +51,13 @@ fn shared_ranges<T>(
     owner: &Resource<RangeOwnerResource>,
 ) -> Answer<Arc<Mutex<RangeOwner>>> {
     with(store, |view| Ok(Arc::clone(&view.table.get(owner)?.ranges)))
+}
+
+fn shared_permit<T>(
+    store: &Accessor<T, Locks>,
+    permit: &Resource<PermitResource>,
+) -> Answer<Arc<Permit>> {
+    with(store, |view| Ok(Arc::clone(&view.table.get(permit)?.0)))
 }
 
 impl preopens::Host for LocksCtxView<'_> {
@@ -306,5 +317,116 @@ impl<T> ranges::HostRangeOwnerWithStore<T> for Locks {
             start: range.start(),
             len: range.len(),
         }))
+    }
+}
+
+impl semaphores::Host for LocksCtxView<'_> {}
+
+impl semaphores::HostSemaphore for LocksCtxView<'_> {
+    fn name(&mut self, semaphore: Resource<SemaphoreResource>) -> Trappable<String> {
+        Ok(self.table.get(&semaphore)?.0.name().to_owned())
+    }
+
+    fn permits(&mut self, semaphore: Resource<SemaphoreResource>) -> Trappable<u32> {
+        Ok(self.table.get(&semaphore)?.0.permits().into())
+    }
+
+    fn drop(&mut self, semaphore: Resource<SemaphoreResource>) -> Trappable<()> {
+        self.table.delete(semaphore)?;
+        Ok(())
+    }
+}
+
+impl<T> semaphores::HostSemaphoreWithStore<T> for Locks {
+    async fn open(
+        store: &Accessor<T, Self>,
+        space: Resource<LockspaceResource>,
+        name: String,
+        permits: u32,
+    ) -> Answer<Resource<SemaphoreResource>> {
+        with(store, |view| {
+            let semaphore = Arc::new(view.open_semaphore(&space, &name, permits)?);
+            Ok(view.table.push(SemaphoreResource(semaphore))?)
+        })
+    }
+
+    async fn try_acquire(
+        store: &Accessor<T, Self>,
+        semaphore: Resource<SemaphoreResource>,
+        count: u32,
+    ) -> Answer<Option<Resource<PermitResource>>> {
+        let semaphore = with(store, |view| Ok(Arc::clone(&view.table.get(&semaphore)?.0)))?;
+        match semaphore.try_acquire_async(amount(count)).await {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+            permit => {
+                let permit = PermitResource(Arc::new(permit?));
+                with(store, |view| Ok(Some(view.table.push(permit)?)))
+            }
+        }
+    }
+
+    async fn acquire(
+        store: &Accessor<T, Self>,
+        semaphore: Resource<SemaphoreResource>,
+        count: u32,
+        timeout: Option<u64>,
+    ) -> Answer<Resource<PermitResource>> {
+        let timeout = timeout.map(Duration::from_nanos);
+        // Another task may release what this one waits for, so that no wait is a deadlock.
+        let request = with(store, |view| {
+            let semaphore = &view.table.get(&semaphore)?.0;
+            Ok(semaphore.start_acquire(amount(count), timeout)?)
+        })?;
+        let permit = PermitResource(Arc::new(request.await?));
+        with(store, |view| Ok(view.table.push(permit)?))
+    }
+}
+
+impl semaphores::HostPermit for LocksCtxView<'_> {
+    fn numbers(&mut self, permit: Resource<PermitResource>) -> Trappable<Vec<u32>> {
+        let numbers = self.table.get(&permit)?.0.numbers();
+        Ok(numbers.iter().map(u32::from).collect())
+    }
+
+    fn drop(&mut self, permit: Resource<PermitResource>) -> Trappable<()> {
+        self.table.delete(permit)?;
+        Ok(())
+    }
+}
+
+impl<T> semaphores::HostPermitWithStore<T> for Locks {
+    async fn check(store: &Accessor<T, Self>, permit: Resource<PermitResource>) -> Answer<()> {
+        Ok(shared_permit(store, &permit)?.check()?)
+    }
+
+    async fn lost(
+        store: &Accessor<T, Self>,
+        permit: Resource<PermitResource>,
+    ) -> Trappable<types::ErrorCode> {
+        let permit = store.with(|mut access| {
+            let permit = access.get().table.get(&permit)?;
+            Ok::<_, wasmtime::Error>(Arc::clone(&permit.0))
+        })?;
+        permit.loss().await;
+        match permit.check() {
+            Err(error) => Ok(error.into()),
+            Ok(()) => Ok(types::ErrorCode::Lost),
+        }
+    }
+
+    async fn fencing_token(
+        store: &Accessor<T, Self>,
+        permit: Resource<PermitResource>,
+    ) -> Answer<u64> {
+        Ok(shared_permit(store, &permit)?.token()?)
+    }
+
+    async fn release(store: &Accessor<T, Self>, permit: Resource<PermitResource>) -> Answer<()> {
+        let permit = with(store, |view| Ok(view.table.delete(permit)?))?;
+        // No call has it: the guest could not give away a handle that a call borrows.
+        match Arc::into_inner(permit.0) {
+            Some(permit) => Ok(permit.release()?),
+            None => Err(Error::from(ErrorKind::Io).into()),
+        }
     }
 }

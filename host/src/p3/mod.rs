@@ -58,7 +58,9 @@ pub(crate) mod resources;
 
 pub use crate::error::CallError;
 pub use crate::lockspaces::LockspaceResource;
-pub use resources::{GuardResource, LockResource, RangeOwnerResource};
+pub use resources::{
+    GuardResource, LockResource, PermitResource, RangeOwnerResource, SemaphoreResource,
+};
 
 use crate::{Locks, LocksView};
 use wasmtime::component::Linker;
@@ -71,5 +73,6 @@ pub fn add_to_linker<T: LocksView + 'static>(linker: &mut Linker<T>) -> wasmtime
     bindings::types::add_to_linker::<T, Locks>(linker, T::locks)?;
     bindings::ranges::add_to_linker::<T, Locks>(linker, T::locks)?;
     bindings::flock::add_to_linker::<T, Locks>(linker, T::locks)?;
+    bindings::semaphores::add_to_linker::<T, Locks>(linker, T::locks)?;
     bindings::preopens::add_to_linker::<T, Locks>(linker, T::locks)
 }

@@ -2,7 +2,7 @@
 //! holds the store while it waits, so they are shared.
 
 use async_lock::Mutex;
-use clasp_engine::{Guard, Lock, Mode, RangeOwner, backend::Identity};
+use clasp_engine::{Guard, Lock, Mode, Permit, RangeOwner, Semaphore, backend::Identity};
 use std::sync::Arc;
 
 /// The resource `lock`.
@@ -25,3 +25,11 @@ pub struct RangeOwnerResource {
     pub(super) ranges: Arc<Mutex<RangeOwner>>,
     pub(super) file: Identity,
 }
+
+/// The resource `semaphore`.
+#[derive(Debug)]
+pub struct SemaphoreResource(pub(super) Arc<Semaphore>);
+
+/// The resource `permit`.
+#[derive(Debug)]
+pub struct PermitResource(pub(super) Arc<Permit>);

@@ -20,11 +20,13 @@ from typing import Any, ParamSpec, Self, TypeVar
 from componentize_py_types import Err
 
 from ._host import call, kind_of, lockspace_of, make_directory, os_error
-from ._wit import types
+from ._wit import semaphores, types
 
 __all__ = [
     "InterProcessLock",
     "InterProcessReaderWriterLock",
+    "InterProcessSemaphore",
+    "interprocess_limited",
     "interprocess_locked",
     "interprocess_read_locked",
     "interprocess_write_locked",
@@ -49,7 +51,10 @@ def _nanoseconds(timeout: float | None) -> int | None:
 
 
 class _Lock:
+    """What an object acquires once and releases: a lock, or permits of a semaphore."""
+
     path: str | bytes
+    _guard_type: Any = types.Guard
 
     def __init__(
         self, path: _Path, sleep_func: Any = None, logger: Any = None
@@ -58,9 +63,12 @@ class _Lock:
         self._lock: Any = None
         self._guard: Any = None
 
+    def _open_in(self, space: Any, name: str) -> Any:
+        return space.open(name)
+
     @property
     def acquired(self) -> bool:
-        """Whether the lock is held by this object."""
+        """Whether it is held by this object."""
         return self._guard is not None
 
     def exists(self) -> bool:
@@ -73,21 +81,22 @@ class _Lock:
             space, name = lockspace_of(path)
             make_directory(path)
             try:
-                self._lock = space.open(name)
+                self._lock = self._open_in(space, name)
             except Err as error:
                 raise os_error(error, self.path) from None
         return self._lock
 
-    def _acquire(self, mode: Any, blocking: bool, timeout: float | None) -> bool:
+    def _acquire(self, what: Any, blocking: bool, timeout: float | None) -> bool:
+        """Acquires a lock in a mode, or so many permits."""
         if self.acquired:
-            raise RuntimeError("the lock is held by this object already")
+            raise RuntimeError("it is held by this object already")
         limit = _nanoseconds(timeout)
         lock = self._open()
         try:
             if blocking:
-                self._guard = lock.acquire(mode, limit)
+                self._guard = lock.acquire(what, limit)
             else:
-                self._guard = lock.try_acquire(mode)
+                self._guard = lock.try_acquire(what)
         except Err as error:
             # Without a timeout of the caller it is the longest wait that the host allows.
             if kind_of(error) == "Timeout" and timeout is not None:
@@ -109,20 +118,21 @@ class _Lock:
         call(self._held().check, path=self.path)
 
     def fencing_token(self) -> int:
-        """A number that is greater than that of any earlier exclusive holder."""
+        """A number that is greater than that of any earlier exclusive holder, or holder of one of these
+        permits."""
         token: int = call(self._held().fencing_token, path=self.path)
         return token
 
     def _held(self) -> Any:
         if not self.acquired:
-            raise RuntimeError("the lock is not held by this object")
+            raise RuntimeError("it is not held by this object")
         return self._guard
 
     def _release(self) -> None:
         """Releases the lock in any case, and raises as `check` does."""
         guard, self._guard = self._held(), None
         try:
-            call(types.Guard.release, guard, path=self.path)
+            call(self._guard_type.release, guard, path=self.path)
         finally:
             self._close()
 
@@ -217,6 +227,59 @@ class InterProcessReaderWriterLock(_Lock):
             self._end()
 
 
+class InterProcessSemaphore(_Lock):
+    """A file with so many permits, from 1 to 64: at most so many programs hold one at a time.
+
+    Open it with the same number of permits everywhere, and use its file for nothing else. An object
+    holds permits once at a time. Requests are served in the order in which they came.
+    """
+
+    permits: int
+    _guard_type = semaphores.Permit
+
+    def __init__(self, path: _Path, permits: int) -> None:
+        super().__init__(path)
+        self.permits = permits
+
+    def _open_in(self, space: Any, name: str) -> Any:
+        return semaphores.Semaphore.open(space, name, self.permits)
+
+    def acquire(
+        self, blocking: bool = True, timeout: float | None = None, count: int = 1
+    ) -> bool:
+        """Takes `count` permits, all at once; false if that was not possible at once, or within
+        `timeout` seconds."""
+        return self._acquire(count, blocking, timeout)
+
+    def release(self) -> None:
+        """Releases the permits in any case, and raises as `check` does."""
+        self._release()
+
+    @property
+    def numbers(self) -> list[int]:
+        """The numbers of the permits that this object holds, from zero, in ascending order. No two
+        holders have the same number at the same time."""
+        numbers: list[int] = self._held().numbers()
+        return numbers
+
+    @property
+    def number(self) -> int:
+        """The least of `numbers`."""
+        return self.numbers[0]
+
+    def __enter__(self) -> Self:
+        self.acquire()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._end()
+
+
 def _locked(
     hold: Callable[[], contextlib.AbstractContextManager[Any]],
 ) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
@@ -244,3 +307,11 @@ def interprocess_read_locked(path: _Path) -> Callable[[Callable[_P, _R]], Callab
 def interprocess_write_locked(path: _Path) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
     """Runs a function under the exclusive side of a reader-writer lock."""
     return _locked(lambda: InterProcessReaderWriterLock(path).write_lock())
+
+
+def interprocess_limited(
+    path: _Path, permits: int
+) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
+    """Runs a function with a permit of an `InterProcessSemaphore`: at most `permits` run at a time,
+    in all programs."""
+    return _locked(lambda: InterProcessSemaphore(path, permits))

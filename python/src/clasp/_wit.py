@@ -13,4 +13,8 @@ def _interface(name: str) -> Any:
     return importlib.import_module(named)
 
 
-flock, preopens, ranges, types = map(_interface, ("flock", "preopens", "ranges", "types"))
+flock = _interface("flock")
+preopens = _interface("preopens")
+ranges = _interface("ranges")
+semaphores = _interface("semaphores")
+types = _interface("types")

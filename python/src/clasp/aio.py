@@ -26,11 +26,13 @@ from componentize_py_types import Err
 
 from . import _Path, _nanoseconds
 from ._host import kind_of, lockspace_of, make_directory, os_error
-from ._wit import types
+from ._wit import semaphores, types
 
 __all__ = [
     "InterProcessLock",
     "InterProcessReaderWriterLock",
+    "InterProcessSemaphore",
+    "interprocess_limited",
     "interprocess_locked",
     "interprocess_read_locked",
     "interprocess_write_locked",
@@ -41,12 +43,12 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 
-async def _guard(space: Any, name: str, mode: Any, blocking: bool, limit: int | None) -> Any:
+async def _guard(opening: Awaitable[Any], what: Any, blocking: bool, limit: int | None) -> Any:
     """A guard, or None."""
-    with await space.open(name) as lock:
+    with await opening as lock:
         if blocking:
-            return await lock.acquire(mode, limit)
-        return await lock.try_acquire(mode)
+            return await lock.acquire(what, limit)
+        return await lock.try_acquire(what)
 
 
 async def _whole(request: Awaitable[Any]) -> Any:
@@ -66,6 +68,8 @@ def _discard(task: asyncio.Future[Any]) -> None:
 
 
 class _Lock:
+    """What tasks acquire and release: a lock, or permits of a semaphore."""
+
     path: str | bytes
 
     def __init__(self, path: _Path) -> None:
@@ -73,22 +77,27 @@ class _Lock:
         # More than one if several tasks read under this object.
         self._guards: list[Any] = []
 
+    def _opening(self, space: Any, name: str) -> Awaitable[Any]:
+        opening: Awaitable[Any] = space.open(name)
+        return opening
+
     @property
     def acquired(self) -> bool:
-        """Whether the lock is held by this object, for any task."""
+        """Whether it is held by this object, for any task."""
         return bool(self._guards)
 
     def exists(self) -> bool:
         """Whether the lock file exists."""
         return os.path.exists(self.path)
 
-    async def _acquire(self, mode: Any, blocking: bool, timeout: float | None) -> bool:
+    async def _acquire(self, what: Any, blocking: bool, timeout: float | None) -> bool:
+        """Acquires a lock in a mode, or so many permits."""
         limit = _nanoseconds(timeout)
         path = os.fsdecode(self.path)
         space, name = lockspace_of(path)
         make_directory(path)
         try:
-            guard = await _whole(_guard(space, name, mode, blocking, limit))
+            guard = await _whole(_guard(self._opening(space, name), what, blocking, limit))
         except Err as error:
             # Without a timeout of the caller it is the longest wait that the host allows.
             if kind_of(error) == "Timeout" and timeout is not None:
@@ -117,7 +126,7 @@ class _Lock:
 
     def _held(self) -> Any:
         if not self.acquired:
-            raise RuntimeError("the lock is not held by this object")
+            raise RuntimeError("it is not held by this object")
         return self._guards[-1]
 
     def _release(self) -> None:
@@ -187,6 +196,60 @@ class InterProcessReaderWriterLock(_Lock):
             self.release_write_lock()
 
 
+class InterProcessSemaphore(_Lock):
+    """A file with so many permits, from 1 to 64: at most so many tasks of all programs hold one at a
+    time.
+
+    Open it with the same number of permits everywhere, and use its file for nothing else. A task that
+    needs the number of its permit has an object of its own; tasks that do not may share one.
+    """
+
+    permits: int
+
+    def __init__(self, path: _Path, permits: int) -> None:
+        super().__init__(path)
+        self.permits = permits
+
+    def _opening(self, space: Any, name: str) -> Awaitable[Any]:
+        opening: Awaitable[Any] = semaphores.Semaphore.open(space, name, self.permits)
+        return opening
+
+    async def acquire(
+        self, blocking: bool = True, timeout: float | None = None, count: int = 1
+    ) -> bool:
+        """Takes `count` permits, all at once; false if that was not possible at once, or within
+        `timeout` seconds."""
+        return await self._acquire(count, blocking, timeout)
+
+    def release(self) -> None:
+        """Releases what was acquired last."""
+        self._release()
+
+    @property
+    def numbers(self) -> list[int]:
+        """The numbers of the permits that were acquired last, from zero, in ascending order. No two
+        holders have the same number at the same time."""
+        numbers: list[int] = self._held().numbers()
+        return numbers
+
+    @property
+    def number(self) -> int:
+        """The least of `numbers`."""
+        return self.numbers[0]
+
+    async def __aenter__(self) -> Self:
+        await self.acquire()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.release()
+
+
 def _locked(
     hold: Callable[[], contextlib.AbstractAsyncContextManager[Any]],
 ) -> Callable[[Callable[_P, Coroutine[Any, Any, _R]]], Callable[_P, Coroutine[Any, Any, _R]]]:
@@ -222,3 +285,11 @@ def interprocess_write_locked(
 ) -> Callable[[Callable[_P, Coroutine[Any, Any, _R]]], Callable[_P, Coroutine[Any, Any, _R]]]:
     """Runs a coroutine function under the exclusive side of a reader-writer lock."""
     return _locked(lambda: InterProcessReaderWriterLock(path).write_lock())
+
+
+def interprocess_limited(
+    path: _Path, permits: int
+) -> Callable[[Callable[_P, Coroutine[Any, Any, _R]]], Callable[_P, Coroutine[Any, Any, _R]]]:
+    """Runs a coroutine function with a permit of an `InterProcessSemaphore`: at most `permits` run at
+    a time, in all programs."""
+    return _locked(lambda: InterProcessSemaphore(path, permits))

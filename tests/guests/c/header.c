@@ -129,6 +129,31 @@ static void mistakes(void) {
     holds(clasp_check(guard) == 0);
 }
 
+static void permits(void) {
+    clasp_permit one = clasp_acquire_permits("/data/permits", 3, 1, CLASP_FOREVER);
+    holds(one > 0 && clasp_permit_number(one) == 0);
+    {
+        clasp_permit_scoped clasp_permit two = clasp_acquire_permits("/data/permits", 3, 2, SHORT);
+        uint32_t numbers[2] = {7, 7};
+        holds(clasp_permit_numbers(two, numbers, 1) == 2 && numbers[0] == 1 && numbers[1] == 7);
+        holds(clasp_permit_numbers(two, numbers, 2) == 2 && numbers[1] == 2);
+        fails(clasp_acquire_permits("/data/permits", 3, 1, 0), EWOULDBLOCK);
+        fails(clasp_acquire_permits("/data/permits", 3, 1, CLASP_FOREVER), EDEADLK);
+        fails(clasp_acquire_permits("/data/permits", 3, 4, 0), ENOTSUP);
+        fails(clasp_acquire_permits("/data/permits", 2, 1, 0), ENOTSUP);
+        holds(clasp_permit_check(two) == 0);
+        uint64_t token;
+        fails(clasp_permit_fencing_token(two, &token), ENOTSUP);
+    }
+    holds(clasp_permit_release(one) == 0);
+    fails(clasp_acquire_permits("/data/permits", 65, 1, 0), ENOTSUP);
+    fails(clasp_permit_release(-1), EBADF);
+    fails(clasp_permit_number(0), EBADF);
+    fails(clasp_permit_check(0), EBADF);
+    clasp_permit_scoped clasp_permit all = clasp_acquire_permits("/data/permits", 3, 3, 0);
+    holds(all > 0);
+}
+
 static void taken(void) {
     fails(try("data/taken", CLASP_SHARED), EWOULDBLOCK);
     fails(clasp_acquire("data/taken", CLASP_SHARED, SHORT), ETIMEDOUT);
@@ -162,6 +187,7 @@ int main(int argc, char **argv) {
         {"alone", "files", files},
         {"alone", "paths", paths},
         {"alone", "mistakes", mistakes},
+        {"alone", "permits", permits},
         {"taken", "taken", taken},
         {"shared-only", "shared-only", shared_only},
         {"quota", "quota", quota},

@@ -5,8 +5,8 @@ import environment from "wasi:cli/environment@0.2.0";
 import clock from "wasi:clocks/monotonic-clock@0.3.0";
 import preopens from "wasi:filesystem/preopens@0.2.0";
 import stdout from "wasi:cli/stdout@0.2.0";
-import { acquire, tryAcquire } from "clasp-locks";
-import { locks } from "clasp-locks/web";
+import { Semaphore, acquire, tryAcquire } from "clasp-locks";
+import { Semaphore as AwaitedSemaphore, locks } from "clasp-locks/web";
 
 const print = (text) => {
   using stream = stdout.getStdout();
@@ -285,6 +285,52 @@ const cases = {
       throw new RangeError("thrown");
     };
     await fails(locks.request(other, thrown), "RangeError");
+  },
+
+  async "permits are counted"() {
+    const semaphore = new Semaphore(fresh(), 2);
+    const one = semaphore.acquire();
+    same([one.name, one.number, one.numbers, one.held], [semaphore.name, 0, [0], true]);
+    same(semaphore.tryAcquire({ count: 2 }), null);
+    {
+      using two = semaphore.tryAcquire();
+      same(two.number, 1);
+      await fails((async () => semaphore.acquire())(), "deadlock");
+      await fails((async () => semaphore.acquire({ count: 3 }))(), "unsupported");
+      await fails((async () => semaphore.acquire({ count: 1.5 }))(), "TypeError");
+    }
+    one.check();
+    await fails((async () => one.fencingToken())(), "unsupported");
+    one.release();
+    one.release();
+    same(one.held, false);
+    await fails((async () => one.check())(), "closed");
+    using both = semaphore.acquire({ count: 2, timeout: 5 });
+    same(both.numbers, [0, 1]);
+    await fails((async () => new Semaphore(semaphore.name, 3).acquire())(), "family-mismatch");
+    await fails((async () => new Semaphore(fresh(), 65).acquire())(), "unsupported");
+  },
+
+  async "permits are awaited"() {
+    const semaphore = new AwaitedSemaphore(fresh(), 2);
+    same(semaphore.permits, 2);
+    let [inside, most] = [0, 0];
+    const turn = () =>
+      semaphore.request(async ({ number }) => {
+        most = Math.max(most, ++inside);
+        await clock.waitFor(1_000_000);
+        inside--;
+        return number;
+      });
+    const numbers = await Promise.all([turn(), turn(), turn(), turn()]);
+    same([most, numbers.every((number) => number < 2)], [2, true]);
+    const taken = await semaphore.request({ count: 2 }, async ({ name, numbers }) => {
+      const free = await semaphore.request({ ifAvailable: true }, (permit) => permit);
+      await fails(semaphore.request({ timeout: 5 }, () => {}), "timeout");
+      return [name, numbers, free];
+    });
+    same(taken, [semaphore.name, [0, 1], null]);
+    await fails(semaphore.request(), "TypeError");
   },
 
   async "a component that would wait for itself is told"() {

@@ -1,7 +1,7 @@
 // What the declarations of the package allow, and what they do not. Only checked, never run.
 
-import { Lock, LockError, acquire, tryAcquire } from "clasp-locks";
-import { locks } from "clasp-locks/web";
+import { Lock, LockError, Permit, Semaphore, acquire, tryAcquire } from "clasp-locks";
+import { Semaphore as AwaitedSemaphore, locks } from "clasp-locks/web";
 
 {
   using lock: Lock = acquire("data/lock", { mode: "shared", timeout: 100 });
@@ -39,3 +39,13 @@ const ended: Promise<void> = locks.request("data/lock", { signal }, async () => 
 locks.request("data/lock", { ifAvailable: true }, (lock) => lock.name);
 // @ts-expect-error: there is no callback
 locks.request("data/lock", { mode: "shared" });
+
+{
+  using permit: Permit = new Semaphore("data/permits", 4).acquire({ count: 2, timeout: 100 });
+  const numbers: number[] = permit.numbers;
+}
+// @ts-expect-error: it may be null
+new Semaphore("data/permits", 4).tryAcquire().release();
+// @ts-expect-error: the number of permits is missing
+new Semaphore("data/permits");
+const slot: Promise<number> = new AwaitedSemaphore("data/permits", 4).request((permit) => permit.number);

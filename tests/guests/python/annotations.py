@@ -19,6 +19,16 @@ async def count_later(number: int) -> str:
 assert_type(count(1), str)
 assert_type(clasp.InterProcessLock("data/lock").acquire(timeout=1.5), bool)
 
+@clasp.interprocess_limited("data/permits", 4)
+def limited(number: int) -> str:
+    return str(number)
+
+
+assert_type(limited(1), str)
+
+with clasp.InterProcessSemaphore("data/permits", 4) as permit:
+    assert_type(permit.number, int)
+
 with clasp.InterProcessLock("data/lock") as held:
     assert_type(held.acquired, bool)
 

@@ -84,6 +84,34 @@ class ReaderWriter:
         return acquire(blocking=verb == "acquire")
 
 
+class Semaphore:
+    """Not of fasteners: two permits, of which an object takes one or both."""
+
+    def __init__(self, library):
+        self.library = library
+        self.held = library.InterProcessSemaphore(path("permits"), 2)
+
+    def do(self, action):
+        if action == "try":
+            return self.held.acquire(blocking=False)
+        if action == "limit":
+            return self.held.acquire(timeout=0.05)
+        if action == "acquire":
+            return self.held.acquire()
+        if action == "both":
+            return self.held.acquire(count=2) and self.held.numbers == [0, 1]
+        if action == "first":
+            return self.held.number == 0
+        if action == "decorated":
+            limited = self.library.interprocess_limited(path("permits"), 2)
+            return limited(lambda: True)()
+        if action == "with":
+            with self.library.InterProcessSemaphore(path("permits"), 2) as permit:
+                return permit.acquired
+        self.held.check()
+        return self.held.release() is None
+
+
 class FileLock:
     def __init__(self):
         self.lock = filelock.UnixFileLock(path("flock"))
@@ -165,6 +193,7 @@ def main(of_this_project=None):
         "fasteners-rw": lambda: ReaderWriter(fasteners),
         "clasp": lambda: Fasteners(of_this_project),
         "clasp-rw": lambda: ReaderWriter(of_this_project),
+        "clasp-semaphore": lambda: Semaphore(of_this_project),
         "files": Files,
         "filelock": FileLock,
         "portalocker": Portalocker,

@@ -10,6 +10,8 @@ import traceback
 from clasp.aio import (
     InterProcessLock,
     InterProcessReaderWriterLock,
+    InterProcessSemaphore,
+    interprocess_limited,
     interprocess_locked,
     interprocess_read_locked,
     interprocess_write_locked,
@@ -114,6 +116,36 @@ async def coroutine_functions_are_decorated():
 
     assert not await reads() and not await writes()
     assert await is_free(path)
+
+
+async def permits_are_counted():
+    path = fresh()
+    one, two, three = (InterProcessSemaphore(path, 2) for _ in range(3))
+    async with one, two:
+        assert sorted([one.number, two.number]) == [0, 1]
+        assert not await three.acquire(blocking=False)
+        assert not await three.acquire(timeout=0.005)
+        both = asyncio.ensure_future(three.acquire(count=2))
+        await asyncio.sleep(0)
+    assert await both
+    assert three.numbers == [0, 1]
+    await three.check()
+    three.release()
+    error = await fails(OSError, one.acquire(count=3))
+    assert error.errno == errno.ENOTSUP, error
+
+    most = inside = 0
+
+    @interprocess_limited(path, 2)
+    async def limited():
+        nonlocal most, inside
+        inside += 1
+        most = max(most, inside)
+        await asyncio.sleep(0)
+        inside -= 1
+
+    await asyncio.gather(*(limited() for _ in range(5)))
+    assert most == 2, most
 
 
 async def tasks_share_an_object():
@@ -237,6 +269,7 @@ CASES = [
     a_try_and_a_timeout_say_no,
     readers_share,
     coroutine_functions_are_decorated,
+    permits_are_counted,
     tasks_share_an_object,
     failures_are_errors_of_the_system,
     a_holder_learns_that_its_file_was_replaced,

@@ -7,8 +7,9 @@ use clasp_guest::bindings::{
     types::{ErrorCode, FutureGuard, Guard as LockGuard, Lock, Lockspace, Mode},
 };
 use clasp_guest::{
-    ErrorKind, InterProcessGuard, InterProcessLock, InterProcessReadGuard,
-    InterProcessReaderWriterLock, InterProcessWriteGuard, NotConverted,
+    ErrorKind, InterProcessGuard, InterProcessLock, InterProcessPermit, InterProcessReadGuard,
+    InterProcessReaderWriterLock, InterProcessSemaphore, InterProcessWriteGuard, NotConverted,
+    Request,
 };
 use std::{
     cell::RefCell,
@@ -40,6 +41,9 @@ struct State {
     guards: Vec<Option<Held>>,
     requests: Vec<Option<FutureGuard>>,
     ranges: Vec<Option<RangeOwner>>,
+    semaphores: Vec<InterProcessSemaphore>,
+    permits: Vec<Option<InterProcessPermit>>,
+    permit_requests: Vec<Option<Request<InterProcessPermit>>>,
     /// Exclusive locks are taken by the two classes of the SDK in turn.
     turn: bool,
 }
@@ -70,6 +74,10 @@ fn push<T>(list: &mut Vec<Option<T>>, item: T) -> u32 {
 
 fn take<T>(list: &mut [Option<T>], at: u32) -> T {
     list[at as usize].take().expect("used up")
+}
+
+fn permit<R>(at: u32, f: impl FnOnce(&InterProcessPermit) -> R) -> R {
+    with(|s| f(s.permits[at as usize].as_ref().expect("used up")))
 }
 
 fn mode(exclusive: bool) -> Mode {
@@ -456,6 +464,100 @@ impl Guest for Actor {
 
     fn drop_request(request: u32) {
         drop(with(|s| take(&mut s.requests, request)));
+    }
+
+    fn open_semaphore(path: String, permits: u32) -> Result<u32, String> {
+        let semaphore = InterProcessSemaphore::new(&path, permits).map_err(sdk_name)?;
+        assert_eq!(semaphore.path().to_str(), Some(path.as_str()));
+        assert_eq!(semaphore.permits(), permits);
+        with(|s| {
+            s.semaphores.push(semaphore);
+            Ok(s.semaphores.len() as u32 - 1)
+        })
+    }
+
+    fn try_permits(semaphore: u32, count: u32) -> Result<u32, String> {
+        with(|s| {
+            let semaphore = &s.semaphores[semaphore as usize];
+            let permit = semaphore.try_acquire_many(count).map_err(sdk_name)?;
+            Ok(push(&mut s.permits, permit.ok_or("taken")?))
+        })
+    }
+
+    fn acquire_permits(semaphore: u32, count: u32, timeout: Option<u32>) -> Result<u32, String> {
+        let timeout = timeout.map(|ms| Duration::from_millis(ms.into()));
+        with(|s| {
+            let semaphore = &s.semaphores[semaphore as usize];
+            let permit = match (count, timeout) {
+                (1, None) => semaphore.acquire(),
+                (1, Some(timeout)) => semaphore.acquire_timeout(timeout),
+                (count, None) => semaphore.acquire_many(count),
+                (count, Some(timeout)) => semaphore.acquire_many_timeout(count, timeout),
+            };
+            Ok(push(&mut s.permits, permit.map_err(sdk_name)?))
+        })
+    }
+
+    fn numbers(at: u32) -> Vec<u32> {
+        permit(at, |permit| {
+            let numbers = permit.numbers();
+            assert_eq!(numbers.first(), Some(&permit.number()));
+            numbers
+        })
+    }
+
+    fn check_permit(at: u32) -> Result<(), String> {
+        permit(at, |permit| permit.check().map_err(sdk_name))
+    }
+
+    fn permit_token(at: u32) -> Result<u64, String> {
+        permit(at, |permit| permit.fencing_token().map_err(sdk_name))
+    }
+
+    fn wait_for_permit_loss(at: u32) -> String {
+        permit(at, |permit| permit.pollable().expect("room")).block();
+        Self::check_permit(at).expect_err("it is held")
+    }
+
+    fn release_permit(at: u32) -> Result<(), String> {
+        let permit = with(|s| take(&mut s.permits, at));
+        permit.release().map_err(sdk_name)
+    }
+
+    fn drop_permit(at: u32) {
+        drop(with(|s| take(&mut s.permits, at)));
+    }
+
+    fn start_permits(semaphore: u32, count: u32, timeout: Option<u32>) -> Result<u32, String> {
+        let timeout = timeout.map(|ms| Duration::from_millis(ms.into()));
+        with(|s| {
+            let semaphore = &s.semaphores[semaphore as usize];
+            let request = semaphore.start_acquire(count, timeout).map_err(sdk_name)?;
+            Ok(push(&mut s.permit_requests, request))
+        })
+    }
+
+    fn get_permits(request: u32) -> Option<Result<u32, String>> {
+        with(|s| {
+            let outcome = s.permit_requests[request as usize].as_mut()?.get()?;
+            Some(match outcome {
+                Ok(permit) => Ok(push(&mut s.permits, permit)),
+                Err(error) => Err(sdk_name(error)),
+            })
+        })
+    }
+
+    fn wait_for_permits(request: u32) -> Result<u32, String> {
+        let pollable = with(|s| {
+            let request = s.permit_requests[request as usize].as_ref();
+            request.expect("dropped").pollable().expect("room")
+        });
+        pollable.block();
+        Self::get_permits(request).expect("a pollable was ready too early")
+    }
+
+    fn drop_permit_request(request: u32) {
+        drop(with(|s| take(&mut s.permit_requests, request)));
     }
 
     fn spaces() -> Vec<String> {

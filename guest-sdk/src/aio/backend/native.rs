@@ -1,6 +1,10 @@
 //! The engine, in this process. All tasks share an owner, as those of a component do: none
 //! blocks it.
 
+mod semaphore;
+
+pub(crate) use semaphore::*;
+
 use crate::{
     backend::{Mode, limits, locate},
     error::{Cause, ErrorKind},

@@ -1,5 +1,9 @@
 //! No locks.
 
+mod semaphore;
+
+pub(crate) use semaphore::*;
+
 use crate::{
     backend::Mode,
     error::{Cause, ErrorKind},

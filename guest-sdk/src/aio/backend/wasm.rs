@@ -1,5 +1,9 @@
 //! The host of this component, by the interface `clasp:locks@0.3.0`.
 
+mod semaphore;
+
+pub(crate) use semaphore::*;
+
 use crate::{
     backend::{Mode, causes, nanos, not_granted},
     bindings::p3::{lockspace_of, lockspaces, types},

@@ -3,8 +3,8 @@
 use clasp_guest::{
     ErrorKind, NotConverted,
     aio::{
-        InterProcessGuard, InterProcessLock, InterProcessReadGuard, InterProcessReaderWriterLock,
-        InterProcessWriteGuard,
+        InterProcessGuard, InterProcessLock, InterProcessPermit, InterProcessReadGuard,
+        InterProcessReaderWriterLock, InterProcessSemaphore, InterProcessWriteGuard,
     },
     bindings::p3::{
         flock,
@@ -66,6 +66,8 @@ struct State {
     guards: Vec<Option<Rc<Held>>>,
     requests: Vec<Option<Request>>,
     ranges: Vec<Option<Rc<RangeOwner>>>,
+    semaphores: Vec<Rc<InterProcessSemaphore>>,
+    permits: Vec<Option<Rc<InterProcessPermit>>>,
     /// Exclusive locks are taken by the two classes of the SDK in turn.
     turn: bool,
 }
@@ -90,6 +92,18 @@ fn guard(at: u32) -> Rc<Held> {
 
 fn ranges(at: u32) -> Rc<RangeOwner> {
     with(|s| Rc::clone(s.ranges[at as usize].as_ref().expect("used up")))
+}
+
+fn semaphore(at: u32) -> Rc<InterProcessSemaphore> {
+    with(|s| Rc::clone(&s.semaphores[at as usize]))
+}
+
+fn permit(at: u32) -> Rc<InterProcessPermit> {
+    with(|s| Rc::clone(s.permits[at as usize].as_ref().expect("used up")))
+}
+
+fn push_permit(permit: InterProcessPermit) -> u32 {
+    with(|s| push(&mut s.permits, Rc::new(permit)))
 }
 
 fn take_guard(at: u32) -> Held {
@@ -521,6 +535,63 @@ impl Guest for Actor {
         {
             drop(take_guard(guard));
         }
+    }
+
+    async fn open_semaphore(path: String, permits: u32) -> Result<u32, String> {
+        let opened = InterProcessSemaphore::new(&path, permits).await;
+        let semaphore = opened.map_err(sdk_name)?;
+        assert_eq!(semaphore.path().to_str(), Some(path.as_str()));
+        assert_eq!(semaphore.permits(), permits);
+        with(|s| {
+            s.semaphores.push(Rc::new(semaphore));
+            Ok(s.semaphores.len() as u32 - 1)
+        })
+    }
+
+    async fn try_permits(at: u32, count: u32) -> Result<u32, String> {
+        let tried = semaphore(at).try_acquire_many(count).await;
+        let permit = tried.map_err(sdk_name)?;
+        Ok(push_permit(permit.ok_or("taken")?))
+    }
+
+    async fn acquire_permits(at: u32, count: u32, timeout: Option<u32>) -> Result<u32, String> {
+        let semaphore = semaphore(at);
+        let permit = match (count, timeout.map(duration)) {
+            (1, None) => semaphore.acquire().await,
+            (1, Some(timeout)) => semaphore.acquire_timeout(timeout).await,
+            (count, None) => semaphore.acquire_many(count).await,
+            (count, Some(timeout)) => semaphore.acquire_many_timeout(count, timeout).await,
+        };
+        Ok(push_permit(permit.map_err(sdk_name)?))
+    }
+
+    fn numbers(at: u32) -> Vec<u32> {
+        let permit = permit(at);
+        let numbers = permit.numbers();
+        assert_eq!(numbers.first(), Some(&permit.number()));
+        numbers
+    }
+
+    async fn check_permit(at: u32) -> Result<(), String> {
+        permit(at).check().await.map_err(sdk_name)
+    }
+
+    async fn permit_token(at: u32) -> Result<u64, String> {
+        permit(at).fencing_token().await.map_err(sdk_name)
+    }
+
+    async fn wait_for_permit_loss(at: u32) -> String {
+        sdk_name(permit(at).lost().await)
+    }
+
+    async fn release_permit(at: u32) -> Result<(), String> {
+        let permit = Rc::into_inner(with(|s| take(&mut s.permits, at)));
+        let permit = permit.expect("no call has it");
+        permit.release().await.map_err(sdk_name)
+    }
+
+    fn drop_permit(at: u32) {
+        drop(with(|s| take(&mut s.permits, at)));
     }
 
     fn spaces() -> Vec<String> {
