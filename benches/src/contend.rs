@@ -3,6 +3,7 @@
 use crate::{
     etcd::Recipe,
     host::{Configuration, Functions, Guest, Host},
+    permits::Pool,
     steps::Step,
     strict::strict,
     turns::{self, Turn, now, pass},
@@ -38,6 +39,10 @@ pub(crate) enum Way {
     FdLock,
     /// The engine, without wasm.
     Engine(Family, Rule),
+    /// A semaphore of the engine: how many permits it has, and how many are taken.
+    Permits(u8, u8),
+    /// The same of a pool of files.
+    Pool(u8, u8),
     /// The engine with locks on etcd.
     Etcd,
     /// What etcd's own client library does.
@@ -97,6 +102,8 @@ impl FromStr for Way {
             ["native", f, "wake"] => Way::NativeWake(family(f)?),
             ["std"] => Way::Std,
             ["fdlock"] => Way::FdLock,
+            ["permits", of, count] => Way::Permits(of.parse()?, count.parse()?),
+            ["pool", of, count] => Way::Pool(of.parse()?, count.parse()?),
             ["etcd"] => Way::Etcd,
             ["etcd", "recipe"] => Way::EtcdRecipe,
             ["engine", f, o] => Way::Engine(family(f)?, o.parse()?),
@@ -189,6 +196,12 @@ enum Contender {
         Mode,
         #[expect(dead_code, reason = "closes its locks")] clasp_engine::Owner,
     ),
+    Permits(
+        clasp_engine::Semaphore,
+        u8,
+        #[expect(dead_code, reason = "closes its semaphores")] clasp_engine::Owner,
+    ),
+    Pool(Pool),
     Recipe(Box<Recipe>),
     Guest(Box<Guest>, String, bool, tokio::runtime::Runtime),
 }
@@ -263,6 +276,13 @@ impl Contender {
                 let lock = owner.open(&grant(directory, family, rule)?, &name)?;
                 Contender::Engine(lock, mode, owner)
             }
+            Way::Permits(of, count) => {
+                let owner = LockManager::global().owner(Limits::default());
+                let grant = grant(directory, Family::Posix, Rule::Of(Order::Fair))?;
+                let semaphore = owner.open_semaphore(&grant, &name, of)?;
+                Contender::Permits(semaphore, count, owner)
+            }
+            Way::Pool(of, count) => Contender::Pool(Pool::new(path, of, count)?),
             Way::Etcd => {
                 let cluster = Cluster::connect(&address(directory)?, &Options::default())?;
                 let owner = LockManager::global().owner(Limits::default());
@@ -336,6 +356,17 @@ impl Contender {
                     drop(guard);
                     Ok(())
                 })
+            }
+            Contender::Permits(semaphore, count, _) => {
+                let permit = semaphore.acquire_blocking(*count, None)?;
+                Box::new(move || {
+                    drop(permit);
+                    Ok(())
+                })
+            }
+            Contender::Pool(pool) => {
+                pool.acquire()?;
+                Box::new(|| pool.release())
             }
             Contender::Recipe(recipe) => {
                 recipe.acquire()?;

@@ -11,6 +11,8 @@ mod host;
 mod hung;
 mod inhost;
 mod machine;
+
+mod permits;
 mod processes;
 mod report;
 mod results;
@@ -75,6 +77,18 @@ enum Command {
         #[arg(long)]
         quick: bool,
     },
+    /// Compare semaphores, and write a report of their own
+    Permits {
+        /// Directory for the report
+        #[arg(long)]
+        out: PathBuf,
+        /// Python with portalocker
+        #[arg(long)]
+        python: Option<PathBuf>,
+        /// Much shorter runs, to see that everything works
+        #[arg(long)]
+        quick: bool,
+    },
     /// One process of a comparison
     #[command(hide = true)]
     Contend(contend::Contend),
@@ -122,6 +136,9 @@ fn main() -> Result<()> {
             clasp,
             quick,
         }),
+        Command::Permits { out, python, quick } => {
+            permits::run(&permits::Settings { out, python, quick })
+        }
         Command::Contend(contend) => contend.run(),
         Command::Echo => wakeup::echo(),
         Command::Hung(hung) => hung.run(),

@@ -28,6 +28,26 @@ elif library == "portalocker":
 
     lock = portalocker.Lock(path, timeout=1e9)
     acquire, release = lock.acquire, lock.release
+elif library.startswith("portalocker-"):
+    import os
+    import portalocker
+
+    # How many permits there are, and how many are taken.
+    _, of, count = library.split("-")
+    directory, name = os.path.split(path)
+    slots = [
+        portalocker.NamedBoundedSemaphore(int(of), name, directory=directory, timeout=1e9)
+        for _ in range(int(count))
+    ]
+
+    def acquire():
+        for slot in slots:
+            slot.acquire()
+
+    def release():
+        for slot in slots:
+            slot.release()
+
 elif library == "redis":
     import redis
 

@@ -59,3 +59,21 @@ fn a_quick_run_on_etcd_writes_its_report() {
     }
     assert!(directory.path().join("etcd.md").is_file());
 }
+
+#[test]
+fn a_quick_run_of_semaphores_writes_its_report() {
+    let directory = tempfile::tempdir().unwrap();
+    let results = quick("permits", directory.path(), "semaphores.json");
+    for part in ["pairs", "wakes", "turns"] {
+        assert!(!results[part].as_array().unwrap().is_empty(), "{part}");
+    }
+    for turns in results["turns"].as_array().unwrap() {
+        let most = if turns["way"] == "engine-posix-fair" {
+            1
+        } else {
+            turns["permits"].as_u64().unwrap()
+        };
+        assert!(turns["at_once"].as_u64().unwrap() <= most, "{turns}");
+    }
+    assert!(directory.path().join("semaphores.md").is_file());
+}

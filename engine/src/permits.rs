@@ -1,6 +1,6 @@
 //! The permits of a semaphore.
 
-use std::fmt;
+use std::{fmt, iter};
 
 /// A set of the permits of a semaphore, which are numbered from zero.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -46,7 +46,13 @@ impl Permits {
 
     /// Their numbers, the least first.
     pub fn iter(self) -> impl Iterator<Item = u8> {
-        (0..Permits::MOST).filter(move |number| self.0 >> number & 1 == 1)
+        let mut left = self.0;
+        iter::from_fn(move || {
+            // Beyond the last bit there is none.
+            let number = left.trailing_zeros() as u8;
+            left &= left.checked_sub(1)?;
+            Some(number)
+        })
     }
 
     /// These and others.

@@ -17,8 +17,8 @@ use wasmtime_wasi::I32Exit;
 /// The tests, by the names of their guests.
 mod programs {
     pub(super) use super::{
-        actor, attributes, concurrent, counter, descriptors, exits, fencing, hello, jobs, ledger,
-        options, periodic, plugin, tasks,
+        actor, attributes, concurrent, counter, descriptors, exits, fencing, heavy, hello, jobs,
+        ledger, options, periodic, plugin, slots, tasks,
     };
 }
 
@@ -242,6 +242,33 @@ fn jobs() {
         .unwrap();
     let printed = String::from_utf8_lossy(&output.stdout);
     assert!(printed.contains("100 guests, all counted"), "{output:?}");
+}
+
+/// Where there are semaphores.
+const SEMAPHORES: bool = cfg!(any(target_os = "linux", target_os = "macos"));
+
+#[test]
+fn heavy() {
+    let directory = tempfile::tempdir().unwrap();
+    let printed = run_command(data(directory.path()), "heavy", &["1"]);
+    let expected = SEMAPHORES.then(|| "256 pages were used\n".to_owned());
+    assert_eq!(printed.ok(), expected);
+}
+
+/// `slots.rs` has many of them at the same time.
+#[test]
+fn slots() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("slots"), "left\nright\n").unwrap();
+    let ended = run_command(data(directory.path()), "slots", &["me", "2", "0"]);
+    assert_eq!(ended.is_ok(), SEMAPHORES);
+    if SEMAPHORES {
+        let log = fs::read_to_string(directory.path().join("log")).unwrap();
+        let events: Vec<_> = log.lines().filter_map(|l| l.split_once(' ')).collect();
+        let turn = ["me waits", "me begins left", "me ends left"];
+        let events: Vec<_> = events.into_iter().map(|(_, event)| event).collect();
+        assert_eq!(events, [turn, turn].concat());
+    }
 }
 
 /// The plugin's own embedding is run, as a user would.

@@ -64,3 +64,19 @@ pub(crate) fn on_etcd(options: &[String]) -> Result<()> {
     say("Comparing; this takes some minutes");
     show(bench.args(options))
 }
+
+/// Builds what compares semaphores, and writes its part of `benches/results`.
+pub(crate) fn of_semaphores(options: &[String]) -> Result<()> {
+    let python = demo::python_with(&demo::PEERS);
+    say("Building with optimization; wasmtime takes some minutes");
+    show(cargo("build").args(["--release", "--locked", "--package", "clasp-benches"]))?;
+    let mut bench = Command::new(target().join("release/clasp-bench"));
+    bench
+        .args(["permits", "--out"])
+        .arg(root().join("benches/results"));
+    if let Some(python) = python {
+        bench.arg("--python").arg(python);
+    }
+    say("Comparing; this takes some minutes");
+    show(bench.args(options))
+}

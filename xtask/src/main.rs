@@ -9,6 +9,7 @@ mod demo;
 #[cfg(target_os = "linux")]
 mod existing;
 mod faults;
+mod frozen;
 mod guests;
 #[cfg(target_os = "linux")]
 mod javascript;
@@ -65,6 +66,9 @@ enum Command {
         /// Compare locks on servers instead
         #[arg(long, value_parser = ["etcd"])]
         on: Option<String>,
+        /// Compare semaphores instead
+        #[arg(long, value_parser = ["semaphores"], conflicts_with = "on")]
+        of: Option<String>,
         /// Options of `clasp-bench`, such as `--quick` or `--only in-host`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<String>,
@@ -108,8 +112,17 @@ fn main() -> ExitCode {
         Command::Test { options, .. } => test(&options),
         Command::Faults => faults::check(),
         Command::Platforms => platforms(),
-        Command::Bench { on: None, options } => bench::run(&options),
-        Command::Bench { options, .. } => bench::on_etcd(&options),
+        Command::Bench {
+            on: Some(_),
+            options,
+            ..
+        } => bench::on_etcd(&options),
+        Command::Bench {
+            of: Some(_),
+            options,
+            ..
+        } => bench::of_semaphores(&options),
+        Command::Bench { options, .. } => bench::run(&options),
         Command::Guests => guests::build(),
         #[cfg(target_os = "linux")]
         Command::Posix => existing::posix(),

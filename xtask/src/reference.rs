@@ -77,6 +77,13 @@ fn describe(text: &mut String, resolve: &Resolve, function: &Function, level: us
         &function.docs,
         &function.stability,
     )?;
+    let signature = signature(resolve, function);
+    writeln!(text, "\n```wit\n{name}: {signature}\n```")?;
+    Ok(())
+}
+
+/// What a function takes and returns, such as `func(name: string) -> lock`.
+pub(crate) fn signature(resolve: &Resolve, function: &Function) -> String {
     let parameters: Vec<_> = function
         .params
         .iter()
@@ -87,12 +94,7 @@ fn describe(text: &mut String, resolve: &Resolve, function: &Function, level: us
         Some(result) => format!(" -> {}", type_name(resolve, result)),
         None => String::new(),
     };
-    writeln!(
-        text,
-        "\n```wit\n{name}: func({}){result}\n```",
-        parameters.join(", ")
-    )?;
-    Ok(())
+    format!("func({}){result}", parameters.join(", "))
 }
 
 fn cases(text: &mut String, resolve: &Resolve, kind: &TypeDef) -> Result<()> {
@@ -122,7 +124,7 @@ fn cases(text: &mut String, resolve: &Resolve, kind: &TypeDef) -> Result<()> {
     Ok(())
 }
 
-fn type_name(resolve: &Resolve, ty: &Type) -> String {
+pub(crate) fn type_name(resolve: &Resolve, ty: &Type) -> String {
     let name = |ty: &Type| type_name(resolve, ty);
     let optional = |ty: &Option<Type>| ty.as_ref().map_or_else(|| "_".into(), name);
     let Type::Id(id) = ty else {

@@ -1,7 +1,7 @@
 //! Checks of what no compiler checks. Each names what is wrong and what to do.
 
 use crate::{
-    book, modules,
+    book, frozen, modules,
     packages::PUBLISHED,
     reference,
     shell::{capture, cargo, root, say},
@@ -81,10 +81,11 @@ type Check = fn(bool) -> Result<()>;
 
 /// Runs every check; with `fix` writes what can be written.
 pub(crate) fn run(fix: bool) -> Result<()> {
-    let checks: [(&str, Check); 8] = [
+    let checks: [(&str, Check); 9] = [
         ("copies of the WIT", copies),
         ("what each published crate has", published),
         ("the reference documents", reference_documents),
+        ("the interface that is frozen", frozen_interface),
         ("dependencies", dependencies),
         ("sources", sources),
         ("layers and circles", modules::check),
@@ -245,6 +246,11 @@ fn reference_documents(fix: bool) -> Result<()> {
         );
     }
     Ok(())
+}
+
+fn frozen_interface(fix: bool) -> Result<()> {
+    let package = root().join("wit/p2");
+    frozen::check(&package, &package.join("frozen-0.2.0.txt"), fix)
 }
 
 fn dependencies(_: bool) -> Result<()> {
