@@ -272,7 +272,7 @@ int clasp_permit_numbers(clasp_permit permit, uint32_t *numbers, int room) {
 }
 
 int clasp_permit_number(clasp_permit permit) {
-    uint32_t number;
+    uint32_t number = 0;
     return clasp_permit_numbers(permit, &number, 1) < 0 ? -1 : (int)number;
 }
 

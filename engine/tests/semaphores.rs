@@ -3,7 +3,8 @@
 #![allow(missing_docs, reason = "tests")]
 
 use clasp_engine::{
-    ErrorKind, Grant, Limits, LockManager, Mode, Owner, file::FileSpace,
+    ErrorKind, Grant, Limits, LockManager, Mode, Owner,
+    file::{FileSpace, Order},
     testing::conformance::block_on,
 };
 use std::{
@@ -24,10 +25,14 @@ struct Host {
 
 impl Host {
     fn new(directory: &Path) -> Host {
+        Host::ordered(directory, Order::default())
+    }
+
+    fn ordered(directory: &Path, order: Order) -> Host {
         let authority = cap_std::ambient_authority();
         let dir = cap_std::fs::Dir::open_ambient_dir(directory, authority).unwrap();
         Host {
-            grant: Grant::new(FileSpace::new(dir).into_space()),
+            grant: Grant::new(FileSpace::new(dir).order(order).into_space()),
             manager: LockManager::new(clasp_engine::Ceilings::default()),
         }
     }
@@ -35,6 +40,25 @@ impl Host {
     fn owner(&self) -> Owner {
         self.manager.owner(Limits::default().waiter_threads(1024))
     }
+}
+
+/// Hosts with different orders, as those of two users have them: neither has some of the permits
+/// while it waits for those of the other.
+#[test]
+fn hosts_with_different_orders_do_not_wait_for_each_other() {
+    let directory = tempfile::tempdir().unwrap();
+    thread::scope(|scope| {
+        for order in [Order::Fair, Order::Kernel] {
+            let host = Host::ordered(directory.path(), order);
+            scope.spawn(move || {
+                let owner = host.owner();
+                let semaphore = owner.open_semaphore(&host.grant, "a", 3).unwrap();
+                for count in (1..=3).cycle().take(600) {
+                    semaphore.acquire_blocking(count, None).unwrap();
+                }
+            });
+        }
+    });
 }
 
 #[test]

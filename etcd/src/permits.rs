@@ -2,7 +2,7 @@
 
 use crate::txn::{Found, Id, Key, SemaphoreKeys};
 use clasp_engine::Permits;
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 /// The numbers of the permits that are held, as far as their keys were found.
 pub fn held(keys: &SemaphoreKeys, found: &[Found]) -> Permits {
@@ -30,7 +30,7 @@ pub enum Next {
 /// number only falls. Once it is the first, it takes permits as soon as enough are free. What
 /// it knows of those that are held may be old: the transaction that takes permits fails then,
 /// and reads them.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct InLine {
     keys: SemaphoreKeys,
     id: Id,
@@ -38,13 +38,13 @@ pub struct InLine {
     of: u8,
     /// The revision that put it.
     revision: i64,
-    before: HashSet<Key>,
+    before: BTreeSet<Key>,
     /// The permits that are held; `None` if they are to be read.
-    held: Option<HashSet<Key>>,
+    held: Option<BTreeSet<Key>>,
     gone: bool,
 }
 
-fn all(found: &[Found]) -> HashSet<Key> {
+fn all(found: &[Found]) -> BTreeSet<Key> {
     found.iter().map(|found| found.key.clone()).collect()
 }
 
@@ -59,8 +59,12 @@ impl InLine {
         line: &[Found],
         held: &[Found],
     ) -> InLine {
+        let own = keys.request(&id);
+        // A copy of the transaction may have put it before.
+        let created = line.iter().find(|found| found.key == own);
+        let revision = created.map_or(revision, |found| found.created);
         let mut before = all(line);
-        before.remove(&keys.request(&id));
+        before.remove(&own);
         InLine {
             keys: keys.clone(),
             id,
@@ -140,7 +144,7 @@ mod tests {
     fn found(keys: impl IntoIterator<Item = Key>) -> Vec<Found> {
         let found = |key| Found {
             key,
-            created: 1,
+            created: 12,
             changed: 1,
         };
         keys.into_iter().map(found).collect()

@@ -270,6 +270,17 @@ impl Inner {
                     let Some((line, held)) = read(&answer.found) else {
                         break;
                     };
+                    if let Some(revision) = self.done(permits, &id, held) {
+                        let grant = Grant {
+                            id,
+                            permits,
+                            revision,
+                        };
+                        if let Some(reply) = self.granted(&session, &grant, sink) {
+                            return Ok(Some(reply));
+                        }
+                        continue;
+                    }
                     self.note(held);
                     fresh = true;
                     if !line.is_empty() {
@@ -287,6 +298,14 @@ impl Inner {
             }
         }
         Ok(None)
+    }
+
+    /// The revision by which a request has taken permits, if they are among those that are held:
+    /// its transaction was carried out, and again before the answer came.
+    fn done(&self, permits: Permits, id: &Id, held: &[Found]) -> Option<i64> {
+        let own = self.keys.held(permits, id);
+        let done = held.iter().find(|found| own.contains(&found.key));
+        done.map(|found| found.created)
     }
 
     /// Reads which permits are held.
@@ -478,6 +497,10 @@ impl Inner {
             let failure = match self.shared.send_fenced(&session, txn).await {
                 Ok(Some(answer)) if answer.held => return Ok(Some(grant(answer.revision))),
                 Ok(Some(answer)) => {
+                    let (_, held) = read(&answer.found).unwrap_or_default();
+                    if let Some(revision) = self.done(permits, &id, held) {
+                        return Ok(Some(grant(revision)));
+                    }
                     self.read_again(place, &answer.found);
                     return Ok(None);
                 }
@@ -491,10 +514,9 @@ impl Inner {
                     && answer.held
                 {
                     session.fenced(answer.revision);
-                    let own = self.keys.held(permits, &id);
                     let (_, held) = read(&answer.found).unwrap_or_default();
-                    if let Some(done) = held.iter().find(|found| own.contains(&found.key)) {
-                        return Ok(Some(grant(done.created)));
+                    if let Some(revision) = self.done(permits, &id, held) {
+                        return Ok(Some(grant(revision)));
                     }
                     self.read_again(place, &answer.found);
                     return Ok(None);

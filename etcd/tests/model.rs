@@ -5,16 +5,17 @@
 //! crate's own. The exploration has to find the faults that are planted.
 #![allow(missing_docs, reason = "tests")]
 
+#[path = "support/store.rs"]
+mod store;
+
 use clasp_engine::{LockName, Mode};
 use clasp_etcd::{
     line::Waiting,
-    txn::{
-        Answer, Fence, Found, Id, Key, Keys, LockKeys, Step, Test, Txn, host_key, release,
-        take_back,
-    },
+    txn::{Answer, Fence, Found, Id, Key, Keys, LockKeys, Test, Txn, host_key, release, take_back},
 };
 use stateright::{Checker, HasDiscoveries, Model, Property};
 use std::collections::BTreeMap;
+use store::Store;
 
 /// What is wrong with the recipe, if anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,68 +39,6 @@ struct Hosts {
     /// Leases may expire.
     expire: bool,
     fault: Fault,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Store {
-    revision: i64,
-    /// Created, changed, lease.
-    keys: BTreeMap<Key, (i64, i64, i64)>,
-}
-
-impl Store {
-    fn find(&self, keys: &Keys) -> Vec<Found> {
-        let found = self.keys.iter().filter(|(key, _)| keys.contains(key));
-        found
-            .map(|(key, (created, changed, _))| Found {
-                key: key.clone(),
-                created: *created,
-                changed: *changed,
-            })
-            .collect()
-    }
-
-    fn holds(&self, test: &Test) -> bool {
-        let one = |key: &Key| self.keys.get(key).copied().unwrap_or_default();
-        match test {
-            Test::Absent(keys) => self.find(keys).is_empty(),
-            Test::CreatedAt(key, revision) => one(key).0 == *revision,
-            Test::ChangedAt(key, revision) => one(key).1 == *revision,
-        }
-    }
-
-    /// Carries a transaction out. Without its lease nothing can be put.
-    fn carry_out(&mut self, lease: i64, alive: bool, txn: &Txn) -> Option<Answer> {
-        let held = txn.tests.iter().all(|test| self.holds(test));
-        let steps = if held { &txn.then } else { &txn.otherwise };
-        if !alive && steps.iter().any(|step| matches!(step, Step::Put(_))) {
-            return None;
-        }
-        let next = self.revision + 1;
-        let mut answer = Answer {
-            held,
-            ..Answer::default()
-        };
-        for step in steps {
-            match step {
-                Step::Put(key) => {
-                    let created = self.keys.get(key).map_or(next, |found| found.0);
-                    self.keys.insert(key.clone(), (created, next, lease));
-                    self.revision = next;
-                }
-                Step::Delete(keys) => {
-                    let found = self.find(keys);
-                    for found in &found {
-                        self.keys.remove(&found.key);
-                        self.revision = next;
-                    }
-                }
-                Step::Get(keys) => answer.found.push(self.find(keys)),
-            }
-        }
-        answer.revision = self.revision;
-        Some(answer)
-    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

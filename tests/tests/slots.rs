@@ -5,7 +5,7 @@
 #![allow(missing_docs, reason = "tests")]
 
 use clasp_etcd::testing::LocalCluster;
-use clasp_tests::{clasp, guest};
+use clasp_tests::{Process, clasp, guest};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
     collections::{HashMap, HashSet},
@@ -136,7 +136,7 @@ impl Workers {
             }
             for user in users {
                 self.signal(user, Signal::STOP);
-                eventually("the suspension", || self.is_suspended(user));
+                eventually("the suspension", || self.is_still(user));
                 // It may have gone on since the log was read. And it may have been suspended in
                 // the moment in which it has been granted more bytes than it keeps.
                 if self.users(log).1.contains(&user) && self.bytes_of(user, semaphore) <= 1 {
@@ -187,15 +187,15 @@ impl Workers {
         spans.map(|(end, start)| end - start + 1).sum()
     }
 
-    /// Whether all its threads are stopped.
-    fn is_suspended(&self, worker: usize) -> bool {
+    /// Whether all its threads are stopped, or have ended.
+    fn is_still(&self, worker: usize) -> bool {
         let threads = fs::read_dir(format!("/proc/{}/task", self.id(worker))).unwrap();
         threads.flatten().all(|thread| {
             let state = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
             // Such as `17 (name) T 1`; a thread that has ended since has none.
             state
                 .rsplit_once(") ")
-                .is_none_or(|(_, rest)| rest.starts_with('T'))
+                .is_none_or(|(_, rest)| rest.starts_with(['T', 'Z', 'X']))
         })
     }
 }
@@ -320,26 +320,25 @@ fn a_slot_has_one_user_on_a_cluster() {
     share_slots(directory.path(), &locks, [turns, 20], 2);
 }
 
-/// As many processes as somebody starts, of which three work at a time.
+/// Whoever has all permits keeps the jobs from beginning, and they all have their turn then.
 #[test]
 fn heavy_jobs_are_limited() {
     let directory = tempfile::tempdir().unwrap();
     let granted = format!("{}::data", directory.path().display());
+    let mut holder = clasp();
+    holder.args(["lock", "--permits", "3", "--count", "3"]);
+    holder.arg(directory.path().join("heavy.sem"));
+    let mut holder = Process::start(holder.args(["sh", "-c", "echo $CLASP_PERMIT; read line"]));
+    assert_eq!(holder.answer(), "0 1 2");
     let start = || {
         let mut command = clasp();
         command.args(["run", "--dir", &granted, "--locks", &granted]);
-        command.arg(guest("heavy")).arg("16");
-        command.stdout(Stdio::piped()).spawn().unwrap()
+        Process::start(command.arg(guest("heavy")).arg("16"))
     };
-    let jobs: Vec<Child> = (0..8).map(|_| start()).collect();
-    for job in jobs {
-        let output = job.wait_with_output().unwrap();
-        assert!(output.status.success());
-        let printed = String::from_utf8(output.stdout).unwrap();
-        assert_eq!(printed, "4096 pages were used\n");
+    let mut jobs: Vec<Process> = (0..8).map(|_| start()).collect();
+    jobs.iter_mut().for_each(Process::must_block);
+    holder.tell("end");
+    for job in &mut jobs {
+        assert_eq!(job.answer(), "4096 pages were used");
     }
-    let wrong = directory.path().join("heavy.sem");
-    let mut other = clasp();
-    other.args(["lock", "--permits", "3", "--count", "3", "-n"]);
-    assert!(other.arg(wrong).arg("true").status().unwrap().success());
 }

@@ -64,8 +64,8 @@ const FAULTS: &[Fault] = &[
     Fault {
         name: "readers pass a writer that waits",
         file: "core/queue.rs",
-        from: "&& (self.waiting.is_empty() || mode == Mode::Shared && self.is_held_by(owner))",
-        to: "&& (self.waiting.is_empty() || mode == Mode::Shared && (self.is_held_by(owner) || true))",
+        from: "&& (self.waiting.is_empty() || shared && self.is_held_by(owner))",
+        to: "&& (self.waiting.is_empty() || shared && (self.is_held_by(owner) || true))",
         test: "core::explore::lock::three_requests",
     },
     Fault {

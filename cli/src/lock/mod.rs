@@ -100,7 +100,8 @@ pub(crate) struct Lock {
 
     /// How many permits to take, all at once; CLASP_PERMIT has their numbers then, separated by
     /// spaces
-    #[arg(long, value_name = "COUNT", default_value_t = 1, requires = "permits")]
+    #[arg(long, value_name = "COUNT", default_value_t = 1, requires = "permits",
+          value_parser = clap::value_parser!(u8).range(1..=64))]
     count: u8,
 
     /// Print what happens
@@ -170,6 +171,10 @@ impl Lock {
             say!("clasp lock needs a command: clasp lock [OPTIONS] FILE COMMAND [ARGUMENTS]");
             return Ok(ExitCode::from(USAGE));
         };
+        if let Some(permits) = self.permits.filter(|permits| *permits < self.count) {
+            say!("--count {} is more than --permits {permits}", self.count);
+            return Ok(ExitCode::from(USAGE));
+        }
         if let Some(directory) = &self.order_dir {
             clasp_host::set_order_directory(directory)
                 .with_context(|| grants::cannot_open_order(directory))?;

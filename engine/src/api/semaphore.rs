@@ -82,11 +82,11 @@ impl Semaphore {
         let amount = self.amount(count)?;
         let share = Share::take(&self.open, amount)?;
         match self.open.try_hold(amount)? {
-            Tried::Held(held) => Ok(Permit::new(Guard::new(share, held, amount.mode()))),
+            Tried::Held(held) => Permit::new(Guard::new(share, held, amount.mode())),
             Tried::Busy => Err(ErrorKind::WouldBlock.into()),
             Tried::Later => Acquire::try_later(share, amount, true)?
                 .block()
-                .map(Permit::new),
+                .and_then(Permit::new),
         }
     }
 
@@ -100,11 +100,11 @@ impl Semaphore {
         let amount = self.amount(count)?;
         let share = Share::take(&self.open, amount)?;
         match self.open.try_hold(amount)? {
-            Tried::Held(held) => Ok(Permit::new(Guard::new(share, held, amount.mode()))),
+            Tried::Held(held) => Permit::new(Guard::new(share, held, amount.mode())),
             Tried::Busy => Err(ErrorKind::WouldBlock.into()),
             Tried::Later => Acquire::try_later(share, amount, false)?
                 .await
-                .map(Permit::new),
+                .and_then(Permit::new),
         }
     }
 
@@ -121,7 +121,7 @@ impl Semaphore {
         self.cooperation.give_way(self.open.host()).await;
         let amount = self.amount(count)?;
         let acquire = Acquire::begin(&self.open, amount, timeout, Blocks::Task)?;
-        acquire.await.map(Permit::new)
+        acquire.await.and_then(Permit::new)
     }
 
     /// As [`acquire`](Semaphore::acquire), but blocks the calling thread.
@@ -131,7 +131,7 @@ impl Semaphore {
     pub fn acquire_blocking(&self, count: u8, timeout: Option<Duration>) -> Result<Permit, Error> {
         let amount = self.amount(count)?;
         let acquire = Acquire::begin(&self.open, amount, timeout, Blocks::Thread)?;
-        acquire.block().map(Permit::new)
+        acquire.block().and_then(Permit::new)
     }
 
     /// Starts to acquire permits; the owner goes on. The place in the queue is taken before
@@ -168,11 +168,14 @@ pub struct Permit {
 }
 
 impl Permit {
-    fn new(guard: Guard) -> Permit {
-        Permit {
-            numbers: guard.permits(),
-            guard,
+    /// Fails if the permits were lost in the moment of the grant.
+    fn new(guard: Guard) -> Result<Permit, Error> {
+        let numbers = guard.permits();
+        if numbers.is_empty() {
+            guard.check()?;
+            return Err(ErrorKind::Lost.into());
         }
+        Ok(Permit { guard, numbers })
     }
 
     /// Which permits are held or, if they were lost, were held. No two holders have the
@@ -204,7 +207,12 @@ impl Permit {
     /// files, which no host loses; [`Closed`](ErrorKind::Closed) or
     /// [`Lost`](ErrorKind::Lost) if the permits are not held any more.
     pub fn token(&self) -> Result<u64, Error> {
-        self.guard.token()
+        let token = self.guard.token()?;
+        // The core answers by itself; the back end knows whether their time is over.
+        match self.guard.check() {
+            Err(error) if matches!(error.kind(), ErrorKind::Closed | ErrorKind::Lost) => Err(error),
+            _ => Ok(token),
+        }
     }
 
     /// Releases them and returns what [`check`](Permit::check) returns at that time.
@@ -240,6 +248,6 @@ impl Future for AcquirePermit {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         pin!(&mut self.0)
             .poll(cx)
-            .map(|result| result.map(Permit::new))
+            .map(|result| result.and_then(Permit::new))
     }
 }

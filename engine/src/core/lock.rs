@@ -217,6 +217,12 @@ impl<O: Copy + PartialEq, R: Clone> Core<O, R> {
         }
     }
 
+    /// Whether this host has a place in line.
+    #[cfg(test)]
+    pub(crate) fn has_place(&self) -> bool {
+        self.place
+    }
+
     pub(crate) fn is_retired(&self) -> bool {
         self.retired
     }
@@ -647,6 +653,10 @@ impl<O: Copy + PartialEq, R: Clone> Core<O, R> {
             let (amount, wait, owner) = (front.amount, front.wait, front.owner);
             if !self.queue.fits(amount) {
                 if wait {
+                    // Others in line need not wait for what only this host can give.
+                    if self.place {
+                        self.start(Op::Leave, By::Core, out);
+                    }
                     return;
                 }
                 self.complete(id, Outcome::Busy, out);

@@ -291,6 +291,11 @@ impl Line {
         }
     }
 
+    /// Looks again at hosts that were passed.
+    pub(crate) fn forget_passed(&self) {
+        self.state.lock().passed = None;
+    }
+
     /// Gives the ticket back, whatever has become of it, and the gate: a draw may
     /// have been interrupted.
     pub(crate) fn leave(&self) -> Result<(), Error> {

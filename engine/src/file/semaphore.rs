@@ -46,8 +46,8 @@ struct State {
     waited_for: Permits,
 }
 
-/// Where hosts have no order, one that waits for several permits locks this byte first.
-/// Otherwise two hosts could each have some and wait for those of the other.
+/// A host that waits for several permits locks this byte first. Otherwise two hosts could each
+/// have some and wait for those of the other: hosts without an order, or with orders of their own.
 const GATE: Range = Range {
     start: Permits::MOST as i64,
     len: 1,
@@ -277,19 +277,32 @@ impl<F: PermitFile> Wait<F> {
             return Ok(description.taken(taken, true)?);
         }
         if let Some(line) = &description.line {
+            if *count > 1 {
+                // A host that was passed may go on and collect: this one stays behind it.
+                line.forget_passed();
+            }
             let pass = |stall: &mut Stall| self.pass(line, stall);
             if let Some(reply) = self.waiter.wait_for_turn(line, Mode::Exclusive, pass)? {
                 return Ok(reply);
             }
         }
-        // In line, only the first collects permits.
-        if description.line.is_some() || *count == 1 {
+        if *count == 1 {
             return self.collect();
         }
         let gate = description.file.wait(GATE, Mode::Exclusive)?;
-        let waited = self.waiter.wait(gate);
+        let waited = loop {
+            match self.waiter.wait(Arc::clone(&gate)) {
+                Ok(Waited::Interrupted) => {}
+                waited => break waited,
+            }
+        };
         let collected = waited.and_then(|_| self.collect());
-        description.file.unlock(GATE)?;
+        if let Err(error) = description.file.unlock(GATE) {
+            if let Ok(reply) = collected {
+                description.give(reply.permits)?;
+            }
+            return Err(error.into());
+        }
         collected
     }
 
@@ -447,7 +460,13 @@ impl<F: PermitFile> AnyBytes<F> {
                 call,
             };
             if let Err((error, _helper)) = HELPERS.spawn(Box::new(helper)) {
-                tracing::warn!(target: "clasp::wait", %error, "one permit less is waited for");
+                // Nobody would see that its byte becomes free.
+                let mut progress = self.progress.lock();
+                progress.over = true;
+                progress.failed = Some(error);
+                let calls = std::mem::take(&mut progress.calls);
+                drop(progress);
+                self.end(calls);
             }
         }
         if let Some((permit, call)) = own {

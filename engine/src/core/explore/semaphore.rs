@@ -551,6 +551,9 @@ impl Model {
             if first.kind == Kind::Try {
                 return Err(format!("{first:?} does not wait, and is not answered"));
             }
+            if self.core.has_place() {
+                return Err("the place in line is kept while only this host can go on".into());
+            }
         }
         // A grant that is not collected is looked at again.
         if !self.sweep_armed && self.holds.iter().any(|hold| hold.of.is_some()) {
