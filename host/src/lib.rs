@@ -116,7 +116,7 @@
 //!   [`Limits::waiter_threads`](field@Limits::waiter_threads) for each guest and
 //!   [`Ceilings::waiter_threads`](field@Ceilings::waiter_threads) in all.
 //! - It opens one descriptor for each open lock, and up to three more for each lock
-//!   that is waited for.
+//!   that is waited for; a wait for permits of a semaphore uses up to one more for each permit.
 //! - On Windows it starts one thread for a completion port instead of helper threads.
 //! - It does not write the contents of any file. It sets the modification time of a lock
 //!   file when a guest touches it, and an extended attribute when a guest requests a

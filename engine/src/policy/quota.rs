@@ -17,7 +17,8 @@ use std::{
 #[non_exhaustive]
 pub struct Limits {
     /// Open locks. Each uses one descriptor of the host, and up to three more
-    /// once a request has waited for it. With the default of 256, the locks of
+    /// once a request has waited for it; a wait for permits of a semaphore uses up to
+    /// one more for each permit while it lasts. With the default of 256, the locks of
     /// one guest use at most 1,024 descriptors, which is the usual soft limit,
     /// and several guests stay below the usual hard limit. A lock file that was
     /// replaced while it is held counts beside the one in its place, until it
