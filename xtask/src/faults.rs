@@ -129,7 +129,7 @@ const FAULTS: &[Fault] = &[
         file: "core/queue.rs",
         from: "self.fits(amount) && (self.waiting.is_empty()",
         to: "self.fits(amount) && (self.waiting.is_empty() || amount == Amount::Permits(1)",
-        test: "core::explore::semaphore::a_semaphore_without_an_order",
+        test: "core::queue::tests::permits_are_granted_while_there_are_enough",
     },
     Fault {
         name: "a ticket is drawn again once the line was empty",
